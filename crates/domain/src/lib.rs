@@ -1,0 +1,36 @@
+//! Vocabulary types and pure rules of Sallyport.
+//!
+//! Everything here takes values and returns values. This crate never reads a clock, randomness,
+//! the environment, a file or a socket; callers pass time and random bytes in.
+//! Words follow ISO/IEC 2382-37 (see GLOSSARY.md).
+
+mod biometric;
+mod decision;
+mod enrolment;
+mod ids;
+mod pad;
+mod policy;
+mod quality;
+mod subject;
+mod time;
+
+pub use biometric::{
+    BiometricError, CalibrationPoint, Candidate, CandidateList, FACE_TEMPLATE_DIMENSIONS,
+    FaceCalibration, FaceSimilarity, FaceTemplate, Modality, ModelDigest, OperatingPoint,
+    Threshold,
+};
+pub use decision::{
+    Decision, DecisionInput, GateCondition, ReasonCode, SearchOutcome, Verdict, decide,
+};
+pub use enrolment::{Enrolment, EnrolmentState, InvalidTransition};
+pub use ids::{
+    EnrolmentId, GateId, IdError, OfficerId, ReferenceId, ReviewId, SiteId, SubjectId,
+    TransactionId,
+};
+pub use pad::{PadAssessment, PadKind, PadVerdict, PadVote};
+pub use policy::{
+    AccessRule, Direction, GatePolicy, PadPolicy, Purpose, UnrecognisedPolicy, WeeklyWindow,
+};
+pub use quality::{QualityDefect, QualityReport};
+pub use subject::{SubjectCategory, SubjectStatus, SubjectView};
+pub use time::{LocalMoment, Timestamp, Weekday};

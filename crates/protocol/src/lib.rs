@@ -1,0 +1,38 @@
+//! Versioned messages between gate agent and server: JSON over HTTPS with mutual TLS.
+//!
+//! This crate only describes messages. Binary values travel as standard base64 with padding.
+//! Signed payloads travel as the exact text that was signed, so no canonical form is needed.
+
+mod door;
+mod enrolment;
+mod joining;
+mod passage;
+
+pub use door::{DOOR_ORDER_LIFETIME_MS, DoorOrder, DoorOutcome, DoorReport, SignedDoorOrder};
+pub use enrolment::{
+    EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission, FailedAcquisition,
+};
+pub use joining::{Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, JoinTokenError};
+pub use passage::{PassageDecision, PassageRequest, Probe, ProtocolError, Sealed};
+
+/// Version of these messages; the server refuses others with status 400 and says which it speaks.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// Paths of the gate interface.
+pub mod paths {
+    /// POST [`crate::JoinRequest`], no client certificate needed.
+    pub const JOIN: &str = "/gate/v1/join";
+    /// POST [`crate::PassageRequest`], answered with [`crate::PassageDecision`].
+    pub const PASSAGE: &str = "/gate/v1/passage";
+    /// POST [`crate::DoorReport`]; idempotent by transaction.
+    pub const DOOR_REPORT: &str = "/gate/v1/door-report";
+    /// POST [`crate::FailedAcquisition`]; idempotent by transaction.
+    pub const FAILED_ACQUISITION: &str = "/gate/v1/failed-acquisition";
+    /// POST [`crate::EnrolmentSubmission`], answered with [`crate::EnrolmentOutcome`].
+    pub const ENROLMENT: &str = "/gate/v1/enrolment";
+    /// POST [`crate::Heartbeat`], answered with [`crate::HeartbeatAnswer`].
+    pub const HEARTBEAT: &str = "/gate/v1/heartbeat";
+    /// GET `?transaction=ID`: long poll (up to 25 s) for the officer's answer to a referred
+    /// passage; 204 when there is none yet, else [`crate::PassageDecision`].
+    pub const REVIEW: &str = "/gate/v1/review";
+}
