@@ -1,1 +1,1 @@
-//! Filled by its first commit.
+//! Helpers of the whole-system tests: an installation made of the real programs.

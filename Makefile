@@ -1,0 +1,39 @@
+# Two commands are enough: `make demo` and `make test`. Both do all set-up themselves.
+SHELL := /bin/bash
+CARGO_FLAGS := --locked
+export SALLYPORT_CACHE := $(CURDIR)/.cache
+
+.PHONY: help setup demo test check bench clean-demo
+
+help: ## Show these lines.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Fetch system packages, ONNX Runtime, models and fixture pictures, all by SHA-256.
+	deploy/setup
+
+demo: ## The whole system on real photographs: enrol, pass, decide, open, verify. ONCE=1 ends by itself.
+	deploy/setup
+	cargo build $(CARGO_FLAGS) --release --bins
+	target/release/sallyport-demo $(if $(ONCE),--once)
+
+test: ## All tests, after set-up.
+	deploy/setup --test
+	$(MAKE) --no-print-directory check-lints
+	cargo build $(CARGO_FLAGS) --workspace --bins
+	cargo test $(CARGO_FLAGS) --workspace
+
+.PHONY: check-lints
+check-lints:
+	cargo fmt --all --check
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+
+check: check-lints ## Format, lints, documentation, licences and sources.
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
+	cargo deny --offline check bans licenses sources
+
+bench: ## Benchmarks; each prints a peer's or the limit's figure beside ours.
+	deploy/setup
+	cargo bench $(CARGO_FLAGS) --workspace
+
+clean-demo: ## Remove the demo's installation.
+	rm -rf .demo
