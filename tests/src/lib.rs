@@ -1,1 +1,3 @@
-//! Helpers of the whole-system tests: an installation made of the real programs.
+//! Helpers of the whole-system tests and of the demo: an installation made of the real programs.
+
+pub mod installation;
