@@ -1,1 +1,26 @@
-//! Filled by its first commit.
+//! The gate agent: cameras, capture, uplink, door and spool of one gate or enrolment station.
+//!
+//! The agent holds no gallery and takes no access decision. It turns camera frames into one sealed
+//! request per person, shows the server's answer, and releases the door only for an order that the
+//! server signed for this very request. Every error, time-out or doubt leaves the door shut.
+
+pub mod agent;
+pub mod camera;
+pub mod capture;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod deps;
+pub mod door;
+pub mod event;
+pub mod import;
+pub mod join;
+pub mod observe;
+pub mod seal;
+pub mod spool;
+pub mod state;
+pub mod tls;
+pub mod uplink;
+
+mod durable;
+mod inbox;
