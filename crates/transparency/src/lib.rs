@@ -1,1 +1,29 @@
-//! Filled by its first commit.
+//! The audit log's core.
+//!
+//! RFC 6962 tree hashing, inclusion and consistency proofs, C2SP signed notes, checkpoints, cosignatures and tiles, and the
+//! verification of an export. No IO, no clock, no randomness: callers bring stored nodes, files and time.
+//! Formats: `security.md` section 2.
+
+mod checkpoint;
+mod entry;
+mod export;
+mod hash;
+mod note;
+mod proof;
+mod tile;
+mod tree;
+
+pub use checkpoint::{Checkpoint, CheckpointError, Cosigner, CosignerKey, sign_checkpoint};
+pub use entry::{Entry, EntryError, MAX_ENTRY_BYTES, SOFT_ENTRY_BYTES};
+pub use export::{
+    ExportFile, ExportWriter, Files, Finding, MemoryFiles, VerifiedExport, verify_export,
+};
+pub use hash::{Hash, empty_root, leaf_hash, node_hash};
+pub use note::{MAX_NOTE_BYTES, Note, NoteError, NoteSigner, VerifierKey};
+pub use proof::{ProofFile, ProofFileError};
+pub use tile::{TILE_WIDTH, TileBuilder, TilePath, decode_bundle, encode_bundle, path_number};
+pub use tree::{
+    NodeId, NodeMap, ProofError, append, consistency_proof, inclusion_proof, needed_for_append,
+    needed_for_consistency, needed_for_inclusion, needed_for_root, root, verify_consistency,
+    verify_inclusion,
+};
