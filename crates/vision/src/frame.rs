@@ -125,10 +125,11 @@ impl Frame {
         height: u32,
         bytes: &[u8],
     ) -> Result<Self, DecodeError> {
-        let expected = u64::from(width) * u64::from(height) * 3;
-        if expected > MAX_PIXELS * 3 {
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > MAX_PIXELS {
             return Err(DecodeError::TooManyPixels { width, height });
         }
+        let expected = pixels * 3;
         if expected == 0 || expected != bytes.len() as u64 {
             return Err(DecodeError::WrongSize {
                 width,

@@ -5,6 +5,7 @@
 
 mod align;
 mod annotate;
+mod border;
 mod detect;
 mod frame;
 mod landmarks;
@@ -21,6 +22,7 @@ mod video;
 
 pub use align::{ALIGNED_SIDE_PX, aligned_face};
 pub use annotate::annotate;
+pub use border::border_around;
 pub use detect::{BoundingBox, intersection_over_union};
 pub use frame::{DecodeError, Frame, MAX_FILE_BYTES, MAX_PIXELS};
 pub use landmarks::{FivePoints, Landmarks, Point};

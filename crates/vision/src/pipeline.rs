@@ -142,7 +142,7 @@ impl FacePipeline {
             let quality = quality::measure(&aligned, &landmarks, pose)?;
             times.quality += clock.elapsed();
             let mut defects = Vec::new();
-            if !landmarks.plausible() {
+            if !landmarks.plausible() || face.score < self.policy.min_detection_score {
                 defects.push(QualityDefect::Implausible);
             }
             if quality::cut_off(frame, &face) {

@@ -77,7 +77,7 @@ pub(crate) fn grey(pixels: &Mat, stage: &'static str) -> Result<Mat, VisionError
 }
 
 /// A square crop, resized to `side` pixels; outside the frame is black. One affine warp, so crop and resize sample the
-/// frame once; shrinking below half size averages first to avoid aliasing.
+/// frame once, bilinearly, as the models' contracts say.
 pub(crate) fn square_crop(
     pixels: &Mat,
     left: f32,

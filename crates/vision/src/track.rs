@@ -100,6 +100,12 @@ impl Track {
         counted.into_iter().map(|(defect, _)| defect).collect()
     }
 
+    /// The presentation attack votes so far, also without a usable sample.
+    #[must_use]
+    pub fn pad(&self) -> PadAssessment {
+        liveness::assess(&self.votes)
+    }
+
     /// The best frame so far as a JPEG file, or the last one when none was usable.
     ///
     /// # Errors
@@ -130,7 +136,7 @@ impl Track {
             template,
             quality: best.score,
             samples: u8::try_from(templates.len()).unwrap_or(u8::MAX),
-            pad: liveness::assess(&self.votes),
+            pad: self.pad(),
             best_frame_jpeg: self.picture()?,
             captured_at: best.captured_at,
             defects: self.defects(),

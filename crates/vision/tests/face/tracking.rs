@@ -48,7 +48,7 @@ fn only_defective_frames_give_no_capture_but_a_reason() {
     let soft = blurred(&small("obama3.jpg"), 9.0).expect("blurring works");
     let track = follow(&mut pipeline, &standing(&soft, 6)).expect("somebody is followed");
     assert!(track.capture().expect("capture works").is_none());
-    assert_eq!(track.defects().first(), Some(&QualityDefect::Blurred), "{:?}", track.defects());
+    assert!(track.defects().contains(&QualityDefect::Blurred), "{:?}", track.defects());
 }
 
 #[test]
