@@ -28,6 +28,8 @@ pub struct CapturePolicy {
     pub show: Duration,
     /// A person not seen for this long has left.
     pub leave_after: Duration,
+    /// The same while an officer looks at the request: people turn around when they wait.
+    pub review_leave_after: Duration,
     /// A cue stays at least this long before another replaces it.
     pub cue_interval: Duration,
 }
@@ -41,6 +43,7 @@ impl Default for CapturePolicy {
             review_wait: Duration::from_secs(120),
             show: Duration::from_secs(3),
             leave_after: Duration::from_secs(2),
+            review_leave_after: Duration::from_secs(8),
             cue_interval: Duration::from_secs(1),
         }
     }
@@ -234,6 +237,17 @@ pub enum State {
     Showing(Waiting),
 }
 
+impl State {
+    /// The passage whose answer is awaited.
+    #[must_use]
+    pub const fn awaiting(&self) -> Option<TransactionId> {
+        match self {
+            Self::Deciding(waiting) | Self::Referred(waiting) => Some(waiting.transaction),
+            Self::Idle | Self::Acquiring(_) | Self::Opening(_) | Self::Showing(_) => None,
+        }
+    }
+}
+
 /// People seen longer ago than this do not count as present.
 const CROWD_MEMORY: Duration = Duration::from_secs(1);
 
@@ -424,7 +438,12 @@ fn answered(
     };
     match answer {
         Answer::Granted(permit) => {
-            let present = now.mono.since(waiting.last_seen) <= policy.leave_after;
+            let absence = if matches!(state, State::Referred(_)) {
+                policy.review_leave_after
+            } else {
+                policy.leave_after
+            };
+            let present = now.mono.since(waiting.last_seen) <= absence;
             let in_time = now.mono <= waiting.until;
             if permit.transaction() != transaction || !present || !in_time {
                 actions.push(Action::DiscardOrder {
@@ -526,7 +545,10 @@ fn expire(state: State, now: Now, policy: &CapturePolicy, actions: &mut Vec<Acti
         State::Deciding(waiting) | State::Opening(waiting) if now.mono > waiting.until => {
             show(waiting, Message::CallOfficer, now, policy, actions)
         }
-        State::Referred(waiting) if left(waiting.last_seen) || now.mono > waiting.until => {
+        State::Referred(waiting)
+            if now.mono.since(waiting.last_seen) > policy.review_leave_after
+                || now.mono > waiting.until =>
+        {
             actions.push(Action::CancelReview {
                 transaction: waiting.transaction,
             });

@@ -71,6 +71,37 @@ impl Stop {
     }
 }
 
+/// The machine's clocks. Where the wall time comes from is said by `main`.
+pub struct SystemClock {
+    origin: std::time::Instant,
+    wall: fn() -> Timestamp,
+}
+
+impl SystemClock {
+    /// `wall` reads the wall clock.
+    #[must_use]
+    pub fn new(wall: fn() -> Timestamp) -> Self {
+        Self {
+            origin: std::time::Instant::now(),
+            wall,
+        }
+    }
+}
+
+impl Clock for SystemClock {
+    fn wall(&self) -> Timestamp {
+        (self.wall)()
+    }
+
+    fn mono(&self) -> Mono {
+        Mono(self.origin.elapsed())
+    }
+
+    fn wait(&self, stop: &Stop, duration: Duration) -> bool {
+        stop.wait_real(duration)
+    }
+}
+
 /// A clock that stands still until it is told to move; for tests.
 #[derive(Default)]
 pub struct ManualClock {

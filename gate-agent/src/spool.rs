@@ -119,6 +119,20 @@ impl Spool {
         Ok(spool)
     }
 
+    /// Counts what waits and what is damaged in a folder without taking it over, beside a running
+    /// agent.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn count(folder: &Path, disk: Arc<dyn SpoolDisk>) -> Result<(usize, usize), SpoolError> {
+        let names = disk
+            .list(folder)
+            .map_err(|source| io_error("read", folder, source))?;
+        let torn = names.iter().filter(|name| name.ends_with(".torn")).count();
+        let waiting = names.iter().filter_map(|name| Name::parse(name)).count();
+        Ok((waiting, torn))
+    }
+
     /// Records that wait for the server.
     #[must_use]
     pub fn waiting(&self) -> usize {

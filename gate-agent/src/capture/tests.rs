@@ -8,6 +8,7 @@ const POLICY: CapturePolicy = CapturePolicy {
     review_wait: Duration::from_secs(60),
     show: Duration::from_secs(3),
     leave_after: Duration::from_secs(2),
+    review_leave_after: Duration::from_secs(4),
     cue_interval: Duration::from_secs(1),
 };
 
@@ -187,7 +188,9 @@ fn a_review_can_open_and_leaving_cancels_it() {
     let mut drive = Drive::new();
     let transaction = drive.capture();
     drive.answer(transaction, Answer::Referred(ReasonCode::NotRecognised));
-    drive.pass(2_100);
+    drive.pass(3_900);
+    assert!(drive.step(Event::Tick).is_empty(), "looking round is not leaving");
+    drive.pass(200);
     let actions = drive.step(Event::Tick);
     assert!(matches!(actions[0], Action::CancelReview { .. }));
     assert_eq!(opens(&drive.grant(transaction)), 0);
@@ -360,7 +363,7 @@ proptest! {
                     };
                     prop_assert_eq!(waiting.transaction, permit.transaction());
                     let now = Mono::from_origin(Duration::from_millis(drive.mono_ms));
-                    prop_assert!(now.since(waiting.last_seen) <= POLICY.leave_after);
+                    prop_assert!(now.since(waiting.last_seen) <= POLICY.review_leave_after);
                     prop_assert!(!opened.contains(&permit.transaction()));
                     opened.push(permit.transaction());
                 }

@@ -14,6 +14,11 @@ pub trait SpoolDisk: Send + Sync {
     /// # Errors
     /// The disk failed.
     fn prepare(&self, folder: &Path) -> io::Result<Vec<String>>;
+    /// Lists a folder without changing it; a missing one is empty.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>>;
     /// Writes a new file that appears whole or not at all.
     ///
     /// # Errors
@@ -51,15 +56,23 @@ impl SpoolDisk for FileDisk {
             .recursive(true)
             .mode(0o700)
             .create(folder)?;
+        let mut names = self.list(folder)?;
+        for temporary in names.iter().filter(|name| name.ends_with(".tmp")) {
+            fs::remove_file(folder.join(temporary))?;
+        }
+        names.retain(|name| !name.ends_with(".tmp"));
+        Ok(names)
+    }
+
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
         let mut names = Vec::new();
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else {
-                continue;
-            };
-            if name.ends_with(".tmp") {
-                fs::remove_file(entry.path())?;
-            } else {
+        for entry in entries {
+            if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);
             }
         }

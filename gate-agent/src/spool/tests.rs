@@ -133,6 +133,9 @@ impl SpoolDisk for SmallDisk {
     fn prepare(&self, folder: &Path) -> io::Result<Vec<String>> {
         FileDisk.prepare(folder)
     }
+    fn list(&self, folder: &Path) -> io::Result<Vec<String>> {
+        FileDisk.list(folder)
+    }
     fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.check()?;
         FileDisk.create(path, bytes)

@@ -1,0 +1,278 @@
+//! A running gate: the threads around the capture machine, started and stopped as one.
+//!
+//! `worker` owns pipeline, machine and door; each camera has a supervisor; requests and reviews run
+//! in short-lived threads; `delivery` empties the spool; `heartbeat` tells the server about health.
+
+mod background;
+mod worker;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::camera::{CameraOpener, HealthBoard, Stage, Supervised, SupervisorPolicy, supervise};
+use crate::capture::CapturePolicy;
+use crate::clock::Stop;
+use crate::deps::Deps;
+use crate::door::{Door, DoorGuard, GuardError, UsedNonces};
+use crate::event::{AgentEvent, EventSink};
+use crate::inbox::Inbox;
+use crate::observe::Observer;
+use crate::seal::{SealError, SealingKey};
+use crate::spool::{Spool, SpoolDisk, SpoolError, SpoolLimits};
+use crate::state::{Identity, StateFolder};
+use crate::tls::{self, TlsError};
+use crate::uplink::Uplink;
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The door guard.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
+    /// The sealing key.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// No camera.
+    #[error("no camera is configured; add a [[camera]] to the configuration")]
+    NoCamera,
+    /// A thread.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Everything a gate consists of.
+pub struct AgentParts {
+    /// Who it is.
+    pub identity: Identity,
+    /// Where it keeps what must survive.
+    pub state: StateFolder,
+    /// Disk of the spool.
+    pub disk: Arc<dyn SpoolDisk>,
+    /// Time and randomness.
+    pub deps: Deps,
+    /// Time-outs of capture.
+    pub policy: CapturePolicy,
+    /// Cameras, the preferred one first.
+    pub cameras: Vec<(Arc<dyn CameraOpener>, SupervisorPolicy)>,
+    /// The face pipeline.
+    pub observer: Box<dyn Observer>,
+    /// The relay.
+    pub door: Box<dyn Door>,
+    /// Shared with replay cameras.
+    pub stage: Arc<Stage>,
+    /// Shared with replay cameras.
+    pub stop: Stop,
+    /// Where events go.
+    pub events: EventSink,
+    /// Pause between heartbeats.
+    pub heartbeat_every: Duration,
+    /// End when all replays have ended, every passage is answered and every report delivered.
+    pub once: bool,
+}
+
+/// What the worker is told by other threads.
+pub(crate) enum Note {
+    /// A request or review was answered, or not.
+    Decision {
+        transaction: sallyport_domain::TransactionId,
+        result: Result<sallyport_protocol::PassageDecision, crate::uplink::UplinkError>,
+        reviewed: bool,
+    },
+}
+
+/// What all threads share.
+pub(crate) struct Shared {
+    pub(crate) deps: Deps,
+    pub(crate) uplink: Arc<Uplink>,
+    pub(crate) spool: Arc<Spool>,
+    pub(crate) inbox: Arc<Inbox<Note>>,
+    pub(crate) board: Arc<HealthBoard>,
+    pub(crate) stage: Arc<Stage>,
+    pub(crate) stop: Stop,
+    pub(crate) events: EventSink,
+    pub(crate) gate: sallyport_domain::GateId,
+    pub(crate) direction: sallyport_domain::Direction,
+    pub(crate) in_flight: AtomicUsize,
+    pub(crate) troubles: AtomicU64,
+}
+
+impl Shared {
+    /// Sends an event and counts what `run --once` reports as trouble.
+    pub(crate) fn emit(&self, event: AgentEvent) {
+        let trouble = matches!(
+            event,
+            AgentEvent::Undecided { .. }
+                | AgentEvent::DoorNotReleased { .. }
+                | AgentEvent::Trouble { .. }
+        );
+        if trouble {
+            self.troubles.fetch_add(1, Ordering::SeqCst);
+        }
+        self.events.send(event);
+    }
+}
+
+/// A running gate.
+pub struct Agent {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// How a gate ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AgentEnd {
+    /// Things that went wrong: undecided passages, doors that stayed shut against an order, replays
+    /// that could not be shown, threads that broke down.
+    pub troubles: u64,
+    /// Reports not delivered.
+    pub undelivered: usize,
+}
+
+impl Agent {
+    /// Starts all threads.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing runs then.
+    pub fn start(parts: AgentParts) -> Result<Self, StartError> {
+        if parts.cameras.is_empty() {
+            return Err(StartError::NoCamera);
+        }
+        let identity = &parts.identity;
+        let clock = parts.deps.clock.clone();
+        let uplink = Arc::new(Uplink::new(
+            &identity.server,
+            tls::joined(identity)?,
+            clock.clone(),
+        ));
+        let spool = Arc::new(Spool::open(
+            &parts.state.spool(),
+            SpoolLimits::default(),
+            parts.disk.clone(),
+        )?);
+        let nonces = UsedNonces::open(&parts.state.door_nonces()).map_err(GuardError::from)?;
+        let guard = DoorGuard::new(identity.gate.clone(), &identity.answer.door_key, nonces)?;
+        let sealing = SealingKey::from_base64(&identity.answer.sealing_key)?;
+        let shared = Arc::new(Shared {
+            uplink,
+            spool,
+            inbox: Arc::new(Inbox::new(parts.cameras.len())),
+            board: Arc::new(HealthBoard::new(
+                parts.cameras.iter().map(|(opener, _)| opener.name().to_owned()),
+            )),
+            stage: parts.stage.clone(),
+            stop: parts.stop.clone(),
+            events: parts.events.clone(),
+            gate: identity.gate.clone(),
+            direction: identity.answer.direction,
+            in_flight: AtomicUsize::new(0),
+            troubles: AtomicU64::new(0),
+            deps: parts.deps.clone(),
+        });
+        let mut agent = Self {
+            shared: shared.clone(),
+            threads: Vec::new(),
+        };
+        let cameras = parts.cameras.iter().enumerate();
+        for (index, (opener, policy)) in cameras {
+            let supervised = Supervised {
+                index,
+                opener: opener.clone(),
+                policy: *policy,
+                clock: clock.clone(),
+                inbox: shared.inbox.clone(),
+                board: shared.board.clone(),
+                events: shared.events.clone(),
+                stop: shared.stop.clone(),
+            };
+            agent.spawn(&format!("supervisor-{}", opener.name()), move || {
+                supervise(&supervised);
+            })?;
+        }
+        let own = shared.clone();
+        agent.spawn("delivery", move || background::deliver(&own))?;
+        let own = shared.clone();
+        let every = parts.heartbeat_every;
+        agent.spawn("heartbeat", move || background::heartbeats(&own, every))?;
+        let worker = worker::Worker::new(
+            shared,
+            parts.policy,
+            parts.observer,
+            parts.door,
+            guard,
+            sealing,
+            parts.once,
+        );
+        agent.spawn("worker", move || worker.run())?;
+        Ok(agent)
+    }
+
+    /// Asks all threads to end; does not wait.
+    pub fn stop(&self) {
+        self.shared.stop.set();
+    }
+
+    /// Health of the cameras.
+    #[must_use]
+    pub fn health(&self) -> Arc<HealthBoard> {
+        self.shared.board.clone()
+    }
+
+    /// Waits until the gate has ended.
+    #[must_use]
+    pub fn join(self) -> AgentEnd {
+        let mut broken = 0;
+        for thread in self.threads {
+            if thread.join().is_err() {
+                broken += 1;
+            }
+        }
+        AgentEnd {
+            troubles: self.shared.troubles.load(Ordering::SeqCst)
+                + self.shared.stage.trouble()
+                + broken,
+            undelivered: self.shared.spool.waiting(),
+        }
+    }
+
+    /// Starts a thread whose end by panic stops the whole gate: a gate without one of its parts
+    /// must not look alive.
+    fn spawn(
+        &mut self,
+        name: &str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StartError> {
+        let stop = self.shared.stop.clone();
+        let result = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let mut fuse = Fuse(stop);
+            body();
+            fuse.0 = Stop::default();
+        });
+        match result {
+            Ok(thread) => {
+                self.threads.push(thread);
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.stop.set();
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Stops the gate when it is dropped by a panic.
+struct Fuse(Stop);
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        self.0.set();
+    }
+}

@@ -1,0 +1,113 @@
+//! Delivery of spooled reports and heartbeats.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sallyport_protocol::{Heartbeat, PROTOCOL_VERSION};
+
+use super::Shared;
+use crate::event::AgentEvent;
+
+/// Pause between looks at the spool.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Longest pause after failures.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Delivers reports in their order until stopped. A report that the server refuses for good stays
+/// in the spool and does not hold up the others.
+pub(super) fn deliver(shared: &Arc<Shared>) {
+    let mut pause = LOOK_EVERY;
+    let mut told: BTreeSet<u64> = BTreeSet::new();
+    while shared.deps.clock.wait(&shared.stop, pause) {
+        pause = match deliver_all(shared, &mut told) {
+            Ok(()) => LOOK_EVERY,
+            Err(()) => (pause * 2).min(LONGEST_PAUSE),
+        };
+    }
+}
+
+/// `Err` when the server or the disk failed, so that it is tried again later.
+fn deliver_all(shared: &Shared, told: &mut BTreeSet<u64>) -> Result<(), ()> {
+    let mut after = 0;
+    let mut refused = false;
+    loop {
+        if shared.stop.is_set() {
+            return Ok(());
+        }
+        let pending = match shared.spool.next_after(after) {
+            Ok(Some(pending)) => pending,
+            Ok(None) => return if refused { Err(()) } else { Ok(()) },
+            Err(error) => {
+                tracing::error!("{error}");
+                return Err(());
+            }
+        };
+        after = pending.number;
+        match shared.uplink.report(pending.path, &pending.json) {
+            Ok(()) => {
+                if let Err(error) = shared.spool.delivered(pending.number) {
+                    tracing::error!("{error}");
+                    return Err(());
+                }
+                told.remove(&pending.number);
+                shared.emit(AgentEvent::Delivered {
+                    number: pending.number,
+                });
+            }
+            Err(error) if error.is_passing() => {
+                tracing::warn!(report.number = pending.number, "a report waits: {error}");
+                return Err(());
+            }
+            Err(error) => {
+                refused = true;
+                if told.insert(pending.number) {
+                    tracing::error!(
+                        report.number = pending.number,
+                        "the server does not take a report; it is kept: {error}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Tells the server at once and then every so often how the gate is.
+pub(super) fn heartbeats(shared: &Arc<Shared>, every: Duration) {
+    let mut failing = false;
+    loop {
+        let heartbeat = Heartbeat {
+            version: PROTOCOL_VERSION,
+            gate: shared.gate.clone(),
+            now: shared.deps.clock.wall(),
+            cameras: shared
+                .board
+                .all()
+                .into_iter()
+                .map(|(name, health)| (name, health.text()))
+                .collect(),
+            spooled: u64::try_from(shared.spool.waiting()).unwrap_or(u64::MAX),
+        };
+        match shared.uplink.heartbeat(&heartbeat) {
+            Ok(_) => {
+                if failing {
+                    tracing::info!("the server answers again");
+                }
+                failing = false;
+                shared.emit(AgentEvent::Heartbeat);
+            }
+            Err(error) => {
+                if !failing {
+                    tracing::warn!("{error}");
+                }
+                failing = true;
+                shared.emit(AgentEvent::HeartbeatFailed {
+                    problem: error.to_string(),
+                });
+            }
+        }
+        if !shared.deps.clock.wait(&shared.stop, every) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! The gate's worker: takes frames and answers, steps the capture machine, does what it says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use sallyport_domain::{Modality, TransactionId, Verdict};
+use sallyport_protocol::{
+    DoorOutcome, FailedAcquisition, PROTOCOL_VERSION, PassageDecision, PassageRequest, Probe,
+};
+use sallyport_vision::Frame;
+
+use super::{Note, Shared};
+use crate::camera::{CameraHealth, Phase};
+use crate::capture::{Action, Answer, CapturePolicy, Event, Message, Now, Sighting, State, step};
+use crate::clock::Mono;
+use crate::door::{Door, DoorGuard, Expected, ReleasePermit};
+use crate::event::AgentEvent;
+use crate::observe::Observer;
+use crate::seal::SealingKey;
+use crate::uplink::UplinkError;
+
+/// How long the worker sleeps when nothing comes; time-outs are noticed this late at most.
+const TICK: Duration = Duration::from_millis(20);
+/// After a replay has ended, reports get this long to be delivered.
+const ONCE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A request that waits for its order.
+struct Open {
+    expected: Expected,
+    /// Ends the review thread.
+    cancel: Arc<AtomicBool>,
+}
+
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    policy: CapturePolicy,
+    observer: Box<dyn Observer>,
+    door: Box<dyn Door>,
+    guard: DoorGuard,
+    sealing: SealingKey,
+    once: bool,
+    state: State,
+    open: Option<Open>,
+    camera: Option<usize>,
+    outcomes: u64,
+    blind: bool,
+    ended_since: Option<Mono>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        policy: CapturePolicy,
+        observer: Box<dyn Observer>,
+        door: Box<dyn Door>,
+        guard: DoorGuard,
+        sealing: SealingKey,
+        once: bool,
+    ) -> Self {
+        Self {
+            shared,
+            policy,
+            observer,
+            door,
+            guard,
+            sealing,
+            once,
+            state: State::Idle,
+            open: None,
+            camera: None,
+            outcomes: 0,
+            blind: false,
+            ended_since: None,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        self.publish();
+        while !self.shared.stop.is_set() {
+            self.shared.inbox.wait(TICK);
+            for note in self.shared.inbox.take_notes() {
+                self.note(note);
+            }
+            match self.newest_frame() {
+                Some(frame) => {
+                    self.look(&frame);
+                    self.publish();
+                    self.shared.stage.frame_analysed();
+                }
+                None => self.step(Event::Tick),
+            }
+            self.publish();
+            if self.once && self.has_ended() {
+                return;
+            }
+        }
+        if let Some(open) = &self.open {
+            open.cancel.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// The newest frame of the preferred camera that works.
+    fn newest_frame(&mut self) -> Option<Arc<Frame>> {
+        let working = self.shared.board.first_working()?;
+        if self.camera != Some(working) {
+            if self.camera.is_some() {
+                // Another camera sees other boxes: tracks do not carry over.
+                self.observer.reset();
+            }
+            self.camera = Some(working);
+        }
+        self.shared.inbox.take_frame(working)
+    }
+
+    fn look(&mut self, frame: &Arc<Frame>) {
+        let observed = match self.observer.observe(frame) {
+            Ok(observed) => observed,
+            Err(error) => {
+                if !self.blind {
+                    self.blind = true;
+                    self.trouble(&format!(
+                        "pictures cannot be analysed: {error}; run `sallyport-gate probe` on one"
+                    ));
+                }
+                return self.step(Event::Tick);
+            }
+        };
+        self.blind = false;
+        let fresh = match self.shared.deps.new_transaction(self.shared.deps.clock.wall()) {
+            Ok((transaction, _)) => transaction,
+            Err(error) => {
+                self.trouble(&error.to_string());
+                return self.step(Event::Tick);
+            }
+        };
+        self.step(Event::Seen(Sighting {
+            track: observed.track,
+            people: observed.people,
+            samples: observed.samples,
+            defects: observed.defects,
+            fresh,
+        }));
+    }
+
+    fn step(&mut self, event: Event) {
+        let now = Now {
+            mono: self.shared.deps.clock.mono(),
+            wall: self.shared.deps.clock.wall(),
+        };
+        let was_shown = matches!(self.state, State::Showing(_));
+        let (state, actions) = step(std::mem::take(&mut self.state), event, now, &self.policy);
+        self.state = state;
+        if !was_shown && matches!(self.state, State::Showing(_)) {
+            self.outcomes += 1;
+        }
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Show(message) => self.show(message),
+            Action::Submit {
+                transaction,
+                people,
+                defects,
+            } => {
+                if let Err(problem) = self.submit(transaction, people, defects) {
+                    self.undecided(transaction, problem);
+                }
+            }
+            Action::ReportFailure {
+                transaction,
+                began_at,
+                ended_at,
+                defects,
+            } => {
+                let attachment = self.observer.picture().and_then(|jpeg| {
+                    self.sealing
+                        .seal_jpeg(&jpeg, &transaction.to_string(), &*self.shared.deps.random)
+                        .ok()
+                });
+                let report = FailedAcquisition {
+                    version: PROTOCOL_VERSION,
+                    transaction,
+                    gate: self.shared.gate.clone(),
+                    direction: self.shared.direction,
+                    began_at,
+                    ended_at,
+                    defects: defects.clone(),
+                    attachment,
+                };
+                if let Err(error) = self.shared.spool.failed_acquisition(&report) {
+                    self.trouble(&error.to_string());
+                }
+                self.shared.emit(AgentEvent::FailedToAcquire {
+                    transaction,
+                    defects,
+                });
+            }
+            Action::AwaitReview { transaction } => self.await_review(transaction),
+            Action::CancelReview { transaction } => {
+                if let Some(open) = &self.open {
+                    open.cancel.store(true, Ordering::SeqCst);
+                }
+                tracing::info!(transaction.id = %transaction, "nobody waits for the review any more");
+            }
+            Action::OpenDoor(permit) => self.open_door(permit),
+            Action::DiscardOrder { transaction } => {
+                self.not_released(transaction, "nobody waits for this order any more");
+                self.reject(transaction);
+            }
+            Action::Reset => {
+                self.observer.reset();
+                self.open = None;
+                self.shared.emit(AgentEvent::Idle);
+            }
+        }
+    }
+
+    fn show(&self, message: Message) {
+        if let Message::Cue(defect) = message {
+            self.shared.emit(AgentEvent::Cue { defect });
+        }
+        self.shared.emit(AgentEvent::Shown {
+            sentence: message.sentence().to_owned(),
+        });
+    }
+
+    fn submit(
+        &mut self,
+        transaction: TransactionId,
+        people: u8,
+        defects: Vec<sallyport_domain::QualityDefect>,
+    ) -> Result<(), String> {
+        let capture = self
+            .observer
+            .capture()
+            .map_err(|error| error.to_string())?
+            .ok_or("the person left before a sample was ready")?;
+        let (_, nonce) = self
+            .shared
+            .deps
+            .new_transaction(self.shared.deps.clock.wall())
+            .map_err(|error| error.to_string())?;
+        let attachment = self
+            .sealing
+            .seal_jpeg(
+                &capture.best_frame_jpeg,
+                &transaction.to_string(),
+                &*self.shared.deps.random,
+            )
+            .map_err(|error| error.to_string())?;
+        let request = PassageRequest {
+            version: PROTOCOL_VERSION,
+            transaction,
+            gate: self.shared.gate.clone(),
+            direction: self.shared.direction,
+            captured_at: capture.captured_at,
+            claim: None,
+            probes: vec![Probe {
+                modality: Modality::Face,
+                model: self.observer.model(),
+                template: capture.template,
+                quality: capture.quality,
+                samples: capture.samples,
+            }],
+            pad: capture.pad,
+            people_in_view: people.max(1),
+            defects,
+            door_nonce: nonce.clone(),
+            attachment: Some(attachment),
+        };
+        let first_sent = self.shared.deps.clock.mono();
+        let deadline = first_sent.plus(self.policy.decide_timeout);
+        self.open = Some(Open {
+            expected: Expected {
+                transaction,
+                nonce,
+                first_sent,
+            },
+            cancel: Arc::new(AtomicBool::new(false)),
+        });
+        self.background("passage", transaction, false, move |shared| {
+            Some(shared.uplink.passage_until(&request, deadline, &shared.stop))
+        })?;
+        self.shared.emit(AgentEvent::Submitted { transaction });
+        Ok(())
+    }
+
+    fn await_review(&mut self, transaction: TransactionId) {
+        let Some(open) = &self.open else {
+            return;
+        };
+        let cancel = open.cancel.clone();
+        let started = self.background("review", transaction, true, move |shared| {
+            while !cancel.load(Ordering::SeqCst) && !shared.stop.is_set() {
+                match shared.uplink.review(transaction) {
+                    // An answer that comes after the person left is passed on too, so that its
+                    // order is reported as not obeyed.
+                    Ok(Some(decision)) if decision.verdict != Verdict::Refer => {
+                        return Some(Ok(decision));
+                    }
+                    Ok(_) => {
+                        shared.deps.clock.wait(&shared.stop, Duration::from_millis(200));
+                    }
+                    Err(error) if error.is_passing() => {
+                        tracing::warn!(transaction.id = %transaction, "the review waits: {error}");
+                        shared.deps.clock.wait(&shared.stop, Duration::from_secs(1));
+                    }
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+            None
+        });
+        if let Err(problem) = started {
+            self.undecided(transaction, problem);
+        }
+    }
+
+    /// Runs a request in a thread of its own and puts its answer into the inbox. Their number is
+    /// bounded: one request at a time, and those of people who left end by their own time-out.
+    fn background(
+        &self,
+        name: &str,
+        transaction: TransactionId,
+        reviewed: bool,
+        ask: impl FnOnce(&Shared) -> Option<Result<PassageDecision, UplinkError>> + Send + 'static,
+    ) -> Result<(), String> {
+        let shared = self.shared.clone();
+        shared.in_flight.fetch_add(1, Ordering::SeqCst);
+        let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            if let Some(result) = ask(&shared) {
+                shared.inbox.put_note(Note::Decision {
+                    transaction,
+                    result,
+                    reviewed,
+                });
+            }
+            shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+        });
+        started.map(drop).map_err(|error| {
+            self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+            format!("a thread could not be started: {error}")
+        })
+    }
+
+    fn note(&mut self, note: Note) {
+        let Note::Decision {
+            transaction,
+            result,
+            reviewed,
+        } = note;
+        let decision = match result {
+            Ok(decision) => decision,
+            Err(error) => {
+                if self.state.awaiting() == Some(transaction) {
+                    self.undecided(transaction, error.to_string());
+                }
+                return;
+            }
+        };
+        self.shared.emit(AgentEvent::Decided {
+            transaction,
+            verdict: decision.verdict,
+            reason: decision.reason,
+            reviewed,
+            log_index: decision.log_index,
+        });
+        let expected = self
+            .open
+            .as_ref()
+            .map(|open| open.expected.clone())
+            .filter(|expected| {
+                expected.transaction == transaction && self.state.awaiting() == Some(transaction)
+            });
+        let Some(expected) = expected else {
+            if decision.door_order.is_some() {
+                self.not_released(transaction, "the answer came when nobody waited for it");
+                self.reject(transaction);
+            }
+            return;
+        };
+        let answer = match (decision.verdict, &decision.door_order) {
+            (Verdict::Grant, Some(order)) => {
+                let now = self.shared.deps.clock.mono();
+                let server_time = self.shared.uplink.server_time();
+                match self.guard.admit(order, &expected, now, server_time) {
+                    Ok(permit) => Answer::Granted(permit),
+                    Err(rejection) => {
+                        self.not_released(transaction, &rejection.to_string());
+                        self.reject(transaction);
+                        Answer::Failed
+                    }
+                }
+            }
+            (Verdict::Refuse, None) => Answer::Refused(decision.reason),
+            (Verdict::Refer, None) => Answer::Referred(decision.reason),
+            (Verdict::Grant, None) | (Verdict::Refuse | Verdict::Refer, Some(_)) => {
+                let problem = "the server's verdict and its door order contradict each other";
+                return self.undecided(transaction, problem.to_owned());
+            }
+        };
+        self.step(Event::Answered {
+            transaction,
+            answer,
+        });
+    }
+
+    fn open_door(&mut self, permit: ReleasePermit) {
+        let transaction = permit.transaction();
+        let at = self.shared.deps.clock.wall();
+        // Written before the relay moves: a release that cannot be recorded does not happen.
+        let released = match self.shared.spool.intend_release(&self.shared.gate, transaction, at) {
+            Err(error) => {
+                self.not_released(transaction, &error.to_string());
+                false
+            }
+            Ok(intent) => {
+                let (outcome, released) = match self.door.release(permit, at) {
+                    Ok(()) => {
+                        self.shared.emit(AgentEvent::DoorReleased { transaction });
+                        (DoorOutcome::Released, true)
+                    }
+                    Err(fault) => {
+                        self.not_released(transaction, &fault.to_string());
+                        (DoorOutcome::Fault, false)
+                    }
+                };
+                if let Err(error) = self.shared.spool.settle(intent, outcome) {
+                    self.trouble(&error.to_string());
+                }
+                released
+            }
+        };
+        self.step(Event::Door {
+            transaction,
+            released,
+        });
+    }
+
+    fn reject(&self, transaction: TransactionId) {
+        let at = self.shared.deps.clock.wall();
+        let kept = self.shared.spool.reject_order(&self.shared.gate, transaction, at);
+        if let Err(error) = kept {
+            self.trouble(&error.to_string());
+        }
+    }
+
+    fn undecided(&mut self, transaction: TransactionId, problem: String) {
+        tracing::warn!(transaction.id = %transaction, "no decision: {problem}");
+        self.shared.emit(AgentEvent::Undecided {
+            transaction,
+            problem,
+        });
+        self.step(Event::Answered {
+            transaction,
+            answer: Answer::Failed,
+        });
+    }
+
+    fn not_released(&self, transaction: TransactionId, problem: &str) {
+        tracing::warn!(transaction.id = %transaction, "the door stayed shut: {problem}");
+        self.shared.emit(AgentEvent::DoorNotReleased {
+            transaction,
+            problem: problem.to_owned(),
+        });
+    }
+
+    fn trouble(&self, problem: &str) {
+        tracing::error!("{problem}");
+        self.shared.emit(AgentEvent::Trouble {
+            problem: problem.to_owned(),
+        });
+    }
+
+    /// Tells replay cameras where the gate stands.
+    fn publish(&self) {
+        let (phase, idle) = match &self.state {
+            State::Idle => (Phase::Open, true),
+            State::Acquiring(_) => (Phase::Open, false),
+            State::Deciding(_) | State::Referred(_) | State::Opening(_) => {
+                (Phase::Answering, false)
+            }
+            State::Showing(_) => (Phase::Shown, false),
+        };
+        self.shared.stage.set(phase, idle, self.outcomes);
+    }
+
+    fn has_ended(&mut self) -> bool {
+        let replays = self.shared.board.all();
+        let over = replays
+            .iter()
+            .all(|(_, health)| *health == CameraHealth::Finished);
+        if !over || !matches!(self.state, State::Idle) {
+            return false;
+        }
+        let now = self.shared.deps.clock.mono();
+        let since = *self.ended_since.get_or_insert(now);
+        // Notes are looked at last: a thread puts its note before it counts itself out.
+        let quiet = self.shared.in_flight.load(Ordering::SeqCst) == 0
+            && self.shared.spool.waiting() == 0
+            && !self.shared.inbox.has_notes();
+        let out_of_patience = now.since(since) > ONCE_PATIENCE;
+        if !quiet && !out_of_patience {
+            return false;
+        }
+        if !quiet {
+            self.trouble("reports could not be delivered in time; they stay in the spool");
+        }
+        self.shared.emit(AgentEvent::Finished);
+        self.shared.stop.set();
+        true
+    }
+}

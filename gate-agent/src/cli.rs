@@ -1,0 +1,171 @@
+//! The command line.
+
+mod devices;
+mod import;
+mod models;
+mod probe;
+mod run;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use sallyport_protocol::JoinToken;
+
+use crate::deps::Deps;
+use models::ModelFlags;
+
+const EXAMPLES: &str = "\
+Examples:
+  sallyport-gate join --server centre.example:8441 --token-file token.txt --state state
+  sallyport-gate run --config gate.toml
+  sallyport-gate import people/ --state state --category visitor
+  sallyport-gate probe picture.jpg --out seen.png
+
+A gate joins once with a token from `sallyport-server gate token`, then runs. The decisions are the
+server's; without it the door stays shut and the person is told to call an officer.";
+
+/// One gate or enrolment station: cameras, capture, uplink, door.
+#[derive(Debug, Parser)]
+#[command(name = "sallyport-gate", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Write operator logs as JSON lines (to standard error).
+    #[arg(long, global = true)]
+    pub log_json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Join a server: make the device key, get the certificate.
+    #[command(after_help = "\
+Example:
+  sallyport-gate join --server centre.example:8441 --token-file token.txt --state /var/lib/sallyport-gate
+
+The token is printed once by `sallyport-server gate token` and is good for one use and a short time.
+Prefer --token-file (or `--token-file -` for standard input): a command line can be seen by others.")]
+    Join(JoinArgs),
+    /// Run the gate.
+    #[command(after_help = "\
+Examples:
+  sallyport-gate run --config gate.toml
+  sallyport-gate run --config demo.toml --once --json
+
+Prints what the gate shows and does, one line each. deploy/gate.example.toml explains every key.
+With --once it ends when all replays are over, every passage is answered and every report is
+delivered; the exit status is then 0, or 3 when something went wrong on the way.")]
+    Run(run::RunArgs),
+    /// Enrol people from existing pictures.
+    #[command(after_help = "\
+Examples:
+  sallyport-gate import people/ --state state --category visitor
+  sallyport-gate import people.csv --state state
+
+A folder holds one sub-folder a person, named as the person is shown to officers. A CSV file has the
+columns path,person,category; paths start at its folder. Run the same command again to go on after
+an interruption: the report file remembers what is done. Refused pictures are named with what to do
+about them and don't stop the rest. Exit status: 0 all enrolled, 2 something was refused.")]
+    Import(import::ImportArgs),
+    /// Show what the face pipeline sees in one picture.
+    #[command(after_help = "\
+Examples:
+  sallyport-gate probe picture.jpg
+  sallyport-gate probe picture.jpg --out seen.png
+  sallyport-gate probe picture.jpg --json
+
+Exit status: 0 when exactly one usable face was found, 2 otherwise.")]
+    Probe(probe::ProbeArgs),
+    /// List USB cameras, or check the configured ones.
+    #[command(after_help = "\
+Examples:
+  sallyport-gate devices
+  sallyport-gate devices --config gate.toml
+
+With --config each camera is opened and must give a frame; exit status 2 when one does not.")]
+    Devices(devices::DevicesArgs),
+    /// Say how a joined gate is: identity, spool, server.
+    #[command(after_help = "\
+Example:
+  sallyport-gate status --state /var/lib/sallyport-gate
+
+Reads the state folder and asks nothing of a running agent. Exit status 2 when something is wrong.")]
+    Status(status::StatusArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct JoinArgs {
+    /// Gate interface of the server, HOST:PORT.
+    #[arg(long)]
+    server: String,
+    /// The join token.
+    #[arg(long, required_unless_present = "token_file", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// File with the join token; `-` for standard input.
+    #[arg(long)]
+    token_file: Option<PathBuf>,
+    /// State folder to make.
+    #[arg(long)]
+    state: PathBuf,
+}
+
+/// Operator logs to standard error; `RUST_LOG` chooses the level.
+pub fn start_logging(json: bool) {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
+        .from_env_lossy();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second call (in tests) keeps the first subscriber.
+    let _ = if json {
+        builder.json().try_init()
+    } else {
+        builder.with_target(false).try_init()
+    };
+}
+
+/// Runs one command.
+///
+/// # Errors
+/// What went wrong and what to do, for the terminal.
+pub fn run(cli: Cli, deps: Deps) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Join(args) => join(&args, &deps),
+        Command::Run(args) => run::run(&args, deps),
+        Command::Import(args) => import::import(&args, &deps),
+        Command::Probe(args) => probe::probe(&args, &deps),
+        Command::Devices(args) => devices::devices(&args, &deps),
+        Command::Status(args) => status::status(&args, &deps),
+    }
+}
+
+fn join(args: &JoinArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
+    let text = match (&args.token, &args.token_file) {
+        (Some(token), _) => token.clone(),
+        (None, Some(path)) if path.as_os_str() == "-" => std::io::read_to_string(std::io::stdin())
+            .context("cannot read the token from standard input")?,
+        (None, Some(path)) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the token from {}", path.display()))?,
+        (None, None) => anyhow::bail!("give the token with --token-file"),
+    };
+    let token: JoinToken = text.parse()?;
+    let identity = crate::join::join(&args.server, &token, &args.state, deps.clock.clone())?;
+    say(&format!(
+        "The gate {} has joined {} ({}). Its key and certificate lie in {}.\nNow write a configuration \
+         (see deploy/gate.example.toml) and start it with `sallyport-gate run --config gate.toml`.",
+        identity.gate,
+        identity.server,
+        identity.answer.direction.code(),
+        args.state.display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a line; a closed terminal is an error, not a panic.
+fn say(line: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")
+}

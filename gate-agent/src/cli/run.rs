@@ -1,0 +1,192 @@
+//! `run`: the gate itself.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::ModelFlags;
+use crate::agent::{Agent, AgentParts};
+use crate::camera::{
+    CameraOpener, ReplayOpener, RtspOpener, Stage, SupervisorPolicy, V4l2Opener,
+};
+use crate::clock::Stop;
+use crate::config::{CameraConfig, Config, DoorConfig};
+use crate::deps::Deps;
+use crate::door::{Door, SimulatedDoor};
+use crate::event::{AgentEvent, EventSink};
+use crate::observe::FaceObserver;
+use crate::spool::FileDisk;
+use crate::state::StateFolder;
+
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    /// Configuration file.
+    #[arg(long)]
+    config: PathBuf,
+    /// End when all replays are over and everything is answered and delivered.
+    #[arg(long)]
+    once: bool,
+    /// Print events as JSON lines instead of sentences.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    models: ModelFlags,
+}
+
+/// Opens the cameras of a configuration.
+pub(super) fn openers(
+    config: &Config,
+    deps: &Deps,
+    stage: &Arc<Stage>,
+    stop: &Stop,
+) -> Vec<(Arc<dyn CameraOpener>, SupervisorPolicy)> {
+    config
+        .cameras
+        .iter()
+        .map(|camera| {
+            let opener: Arc<dyn CameraOpener> = match camera {
+                CameraConfig::Replay(replay) => Arc::new(ReplayOpener::new(
+                    &replay.name,
+                    replay.settings(),
+                    stage.clone(),
+                    deps.clock.clone(),
+                    stop.clone(),
+                )),
+                CameraConfig::V4l2(camera) => Arc::new(V4l2Opener::new(
+                    &camera.name,
+                    camera.device,
+                    deps.clock.clone(),
+                )),
+                CameraConfig::Rtsp(camera) => Arc::new(RtspOpener::new(
+                    &camera.name,
+                    &camera.url,
+                    camera.timeout_ms(),
+                    deps.clock.clone(),
+                )),
+            };
+            (opener, camera.supervision())
+        })
+        .collect()
+}
+
+pub(super) fn run(args: &RunArgs, deps: Deps) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args.config)?;
+    let endless = |camera: &CameraConfig| match camera {
+        CameraConfig::Replay(replay) => replay.repeat,
+        CameraConfig::V4l2(_) | CameraConfig::Rtsp(_) => true,
+    };
+    if args.once && config.cameras.iter().any(endless) {
+        anyhow::bail!("--once needs replay cameras without `repeat`, or it would never end");
+    }
+    let state = StateFolder::create(&config.state)?;
+    let identity = state.identity()?;
+    let pipeline = args.models.pipeline(&config.vision)?;
+    let DoorConfig::Simulated { folder, bell } = &config.door;
+    let door: Box<dyn Door> = Box::new(SimulatedDoor::new(identity.gate.clone(), folder, *bell)?);
+    let stage = Arc::new(Stage::default());
+    let stop = Stop::default();
+    let cameras = openers(&config, &deps, &stage, &stop);
+    tracing::info!(gate.id = %identity.gate, server = identity.server, "the gate starts");
+    let agent = Agent::start(AgentParts {
+        identity,
+        state,
+        disk: Arc::new(FileDisk),
+        policy: config.capture.policy(),
+        cameras,
+        observer: Box::new(FaceObserver::new(pipeline)),
+        door,
+        stage,
+        stop,
+        events: printer(args.json, &deps),
+        heartbeat_every: Duration::try_from_secs_f64(config.heartbeat_s)?,
+        once: args.once,
+        deps,
+    })?;
+    let end = agent.join();
+    if end.undelivered > 0 {
+        tracing::warn!(reports = end.undelivered, "reports wait in the spool for the next start");
+    }
+    Ok(if end.troubles == 0 && end.undelivered == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(3)
+    })
+}
+
+/// Prints each event as one line on standard output.
+fn printer(json: bool, deps: &Deps) -> EventSink {
+    let clock = deps.clock.clone();
+    let last = Mutex::new(());
+    EventSink::new(move |event| {
+        let at = clock.wall().to_rfc3339();
+        let line = if json {
+            match serde_json::to_value(&event) {
+                Ok(mut value) => {
+                    if let Some(object) = value.as_object_mut() {
+                        object.insert("at".to_owned(), at.into());
+                    }
+                    value.to_string()
+                }
+                Err(_) => return,
+            }
+        } else {
+            match sentence(&event) {
+                Some(sentence) => format!("{at}  {sentence}"),
+                None => return,
+            }
+        };
+        let _whole_lines = last.lock().unwrap_or_else(PoisonError::into_inner);
+        // A reader that went away does not stop a gate.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    })
+}
+
+/// The line for people; `None` for what would only fill the screen.
+fn sentence(event: &AgentEvent) -> Option<String> {
+    Some(match event {
+        AgentEvent::Camera { name, health } => format!("camera {name}: {health}"),
+        AgentEvent::Shown { sentence } if sentence.is_empty() => return None,
+        AgentEvent::Shown { sentence } => format!("display: {sentence}"),
+        AgentEvent::Submitted { transaction } => format!("request {transaction} sent"),
+        AgentEvent::Decided {
+            transaction,
+            verdict,
+            reason,
+            reviewed,
+            log_index,
+        } => format!(
+            "{} {transaction}: {} ({}), log entry {log_index}{}",
+            verdict.code().to_uppercase(),
+            reason.sentence(),
+            reason.code(),
+            if *reviewed { ", by an officer" } else { "" }
+        ),
+        AgentEvent::Undecided {
+            transaction,
+            problem,
+        } => format!("UNDECIDED {transaction}: {problem}"),
+        AgentEvent::DoorReleased { transaction } => format!("DOOR RELEASED for {transaction}"),
+        AgentEvent::DoorNotReleased {
+            transaction,
+            problem,
+        } => format!("door stays shut for {transaction}: {problem}"),
+        AgentEvent::FailedToAcquire {
+            transaction,
+            defects,
+        } => {
+            let codes: Vec<&str> = defects.iter().map(|defect| defect.code()).collect();
+            format!("NOT ACQUIRED {transaction}: {}", codes.join(", "))
+        }
+        AgentEvent::HeartbeatFailed { problem } => format!("server: {problem}"),
+        AgentEvent::Finished => "all replays are over, everything is answered".to_owned(),
+        AgentEvent::Trouble { problem } => format!("TROUBLE: {problem}"),
+        AgentEvent::Cue { .. }
+        | AgentEvent::Delivered { .. }
+        | AgentEvent::Heartbeat
+        | AgentEvent::Idle => return None,
+    })
+}

@@ -1,0 +1,59 @@
+//! `status`: how a joined gate is.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use sallyport_protocol::{Heartbeat, PROTOCOL_VERSION};
+
+use super::say;
+use crate::deps::Deps;
+use crate::spool::{FileDisk, Spool};
+use crate::state::StateFolder;
+use crate::tls;
+use crate::uplink::Uplink;
+
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// State folder of the gate.
+    #[arg(long)]
+    state: PathBuf,
+}
+
+pub(super) fn status(args: &StatusArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
+    let state = StateFolder::create(&args.state)?;
+    let identity = state.identity()?;
+    say(&format!(
+        "gate {} ({}), server {}",
+        identity.gate,
+        identity.answer.direction.code(),
+        identity.server
+    ))?;
+    let (waiting, torn) = Spool::count(&state.spool(), Arc::new(FileDisk))?;
+    say(&format!("spool: {waiting} reports wait for the server, {torn} damaged"))?;
+    let uplink = Uplink::new(&identity.server, tls::joined(&identity)?, deps.clock.clone());
+    let answered = uplink.heartbeat(&Heartbeat {
+        version: PROTOCOL_VERSION,
+        gate: identity.gate.clone(),
+        now: deps.clock.wall(),
+        cameras: Vec::new(),
+        spooled: u64::try_from(waiting).unwrap_or(u64::MAX),
+    });
+    let reached = match answered {
+        Ok(answer) => {
+            let off = deps.clock.wall().millis_since(answer.now);
+            say(&format!("server: answers; this machine's clock differs by {off} ms"))?;
+            true
+        }
+        Err(error) => {
+            say(&format!("server: {error}"))?;
+            false
+        }
+    };
+    Ok(if reached && torn == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(2)
+    })
+}

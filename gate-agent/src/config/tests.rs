@@ -1,0 +1,62 @@
+use super::*;
+
+const GOOD: &str = r#"
+state = "state"
+[door]
+kind = "simulated"
+folder = "door"
+[[camera]]
+name = "front"
+kind = "replay"
+path = "scenes"
+"#;
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gate.toml");
+    std::fs::write(&path, text).unwrap();
+    Config::load(&path)
+}
+
+#[test]
+fn the_example_file_is_good() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/gate.example.toml");
+    let config = Config::load(&path).unwrap();
+    assert_eq!(config.capture.policy(), CapturePolicy::default());
+    assert!(config.cameras.len() >= 2);
+}
+
+#[test]
+fn relative_paths_start_at_the_files_folder() {
+    let config = load(GOOD).unwrap();
+    assert!(config.state.is_absolute() && config.state.ends_with("state"));
+}
+
+#[test]
+fn mistakes_are_named() {
+    for (text, expected) in [
+        (GOOD.replace("state =", "stat ="), "stat"),
+        (GOOD.replace("path =", "folder ="), "path"),
+        (GOOD.replace("\"replay\"", "\"webcam\""), "webcam"),
+        (format!("{GOOD}rate_fps = 0"), "rate_fps"),
+        (format!("{GOOD}[capture]\nsamples_wanted = 6"), "samples_wanted"),
+        (format!("{GOOD}[capture]\nshow_s = nan"), "show_s"),
+        (format!("{GOOD}[capture]\nshow = 3"), "show"),
+        (GOOD.split("[[camera]]").next().unwrap().to_owned(), "[[camera]]"),
+        (
+            format!("{GOOD}[[camera]]\nname = \"front\"\nkind = \"v4l2\"\ndevice = 0"),
+            "names must differ",
+        ),
+        ("not toml".to_owned(), "gate.toml"),
+    ] {
+        let error = load(&text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
+
+#[test]
+fn a_camera_password_is_not_shown() {
+    let text = GOOD.replace("kind = \"replay\"\npath = \"scenes\"", "kind = \"rtsp\"\nurl = \"rtsp://u:hunter2@h/\"");
+    let config = load(&text).unwrap();
+    assert!(!format!("{config:?}").contains("hunter2"));
+}

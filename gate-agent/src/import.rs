@@ -1,0 +1,336 @@
+//! Enrolment from existing pictures: one person after the other, resumable, and a refused picture
+//! never stops the rest.
+//!
+//! The report file holds one JSON object a line. Its first line is the batch's random seed, from
+//! which every subject id follows, so that a retry after a crash names the same person to the
+//! server. A person whose pictures are unchanged since the last answer is not sent again.
+
+mod people;
+mod report;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sallyport_domain::{FaceTemplate, GateId, Modality, ModelDigest, QualityDefect, SubjectId};
+use sallyport_protocol::{
+    EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission, PROTOCOL_VERSION,
+    Probe,
+};
+use sha2::{Digest as _, Sha256};
+
+pub use people::{InputError, Person, PicturePath, read_input};
+use report::{Line, Report};
+pub use report::ReportError;
+
+use crate::deps::Random;
+use crate::seal::{SealError, SealingKey};
+use crate::uplink::UplinkError;
+
+/// Pictures of one person that are sent at most; the best ones.
+const KEPT_SAMPLES: usize = 5;
+
+/// What a picture gives.
+pub struct PreparedPicture {
+    /// Template for enrolment.
+    pub template: FaceTemplate,
+    /// Model that made it.
+    pub model: ModelDigest,
+    /// Quality score, 0 to 100.
+    pub quality: f32,
+    /// The picture for the officer.
+    pub jpeg: Vec<u8>,
+}
+
+/// Why a picture is not used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PictureRefusal {
+    /// Defects, the first being the most important.
+    Defects(Vec<QualityDefect>),
+    /// Not a picture, or not readable; says what to do.
+    Unreadable(String),
+}
+
+impl PictureRefusal {
+    /// What to do, in words.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Defects(defects) => {
+                let cues: Vec<&str> = defects.iter().map(|defect| defect.cue()).collect();
+                cues.join(" ")
+            }
+            Self::Unreadable(text) => text.clone(),
+        }
+    }
+
+    fn codes(&self) -> Vec<QualityDefect> {
+        match self {
+            Self::Defects(defects) => defects.clone(),
+            Self::Unreadable(_) => Vec::new(),
+        }
+    }
+}
+
+/// Why an import stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// Folder or list.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// Report file.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// Server.
+    #[error("{0}; run the same command again to go on where it stopped")]
+    Uplink(#[from] UplinkError),
+    /// Sealing.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// Models.
+    #[error("pictures cannot be analysed: {0}")]
+    Pipeline(String),
+}
+
+/// What came of an import.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// People enrolled now.
+    pub enrolled: usize,
+    /// People who were answered by an earlier run.
+    pub done_before: usize,
+    /// People refused by the server or left without a usable picture, in this run or before.
+    pub refused_people: usize,
+    /// Pictures refused, in this run or before.
+    pub refused_pictures: usize,
+}
+
+/// What happened to one person or picture, for progress and the terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImportEvent {
+    /// A picture was refused.
+    PictureRefused {
+        /// Which.
+        path: PathBuf,
+        /// What to do.
+        sentence: String,
+    },
+    /// A person is dealt with.
+    PersonDone,
+    /// A person was refused.
+    PersonRefused {
+        /// Who.
+        person: String,
+        /// Why.
+        sentence: &'static str,
+    },
+}
+
+/// Analyses the bytes of one picture file; the outer error means that the models are broken.
+pub type Prepare<'a> = dyn FnMut(&[u8]) -> Result<Result<PreparedPicture, PictureRefusal>, String> + 'a;
+/// Sends one person to the server.
+pub type Send<'a> = dyn Fn(&EnrolmentSubmission) -> Result<EnrolmentOutcome, UplinkError> + 'a;
+
+/// What an import works with.
+pub struct Importer<'a> {
+    /// The station.
+    pub station: GateId,
+    /// The registry's key for photographs.
+    pub sealing: SealingKey,
+    /// Randomness.
+    pub random: &'a dyn Random,
+    /// The face pipeline.
+    pub prepare: &'a mut Prepare<'a>,
+    /// The uplink.
+    pub send: &'a Send<'a>,
+    /// Told of each step.
+    pub tell: &'a mut dyn FnMut(ImportEvent),
+}
+
+impl Importer<'_> {
+    /// Imports all people, going on where `report` stopped.
+    ///
+    /// # Errors
+    /// Only what concerns the whole batch; refused pictures and people are counted.
+    pub fn run(&mut self, people: &[Person], report: &Path) -> Result<Summary, ImportError> {
+        let mut report = Report::open(report, self.random)?;
+        let mut summary = Summary::default();
+        for person in people {
+            self.person(person, &mut report, &mut summary)?;
+            (self.tell)(ImportEvent::PersonDone);
+        }
+        Ok(summary)
+    }
+
+    fn person(
+        &mut self,
+        person: &Person,
+        report: &mut Report,
+        summary: &mut Summary,
+    ) -> Result<(), ImportError> {
+        let files = read_pictures(person);
+        let mut hashes: Vec<String> = files.iter().map(|file| file.sha256.clone()).collect();
+        hashes.sort();
+        if let Some(enrolled) = report.answered(&person.name, &hashes) {
+            summary.refused_pictures += report.refused_pictures(&person.name, &hashes);
+            summary.done_before += 1;
+            if !enrolled {
+                summary.refused_people += 1;
+            }
+            return Ok(());
+        }
+        let subject = subject_id(report.seed(), &person.name);
+        let mut prepared = Vec::new();
+        for file in files {
+            match self.picture(&file)? {
+                Ok(picture) => prepared.push((file.sha256, picture)),
+                Err(refusal) => {
+                    summary.refused_pictures += 1;
+                    let sentence = refusal.sentence();
+                    report.append(Line::Picture {
+                        person: person.name.clone(),
+                        path: file.path.clone(),
+                        sha256: file.sha256,
+                        defects: refusal.codes(),
+                        reason: sentence.clone(),
+                    })?;
+                    (self.tell)(ImportEvent::PictureRefused {
+                        path: file.path,
+                        sentence,
+                    });
+                }
+            }
+        }
+        let refusal = if prepared.is_empty() {
+            Some("no usable picture")
+        } else {
+            prepared.sort_by(|(_, a), (_, b)| b.quality.total_cmp(&a.quality));
+            prepared.truncate(KEPT_SAMPLES);
+            self.submit(person, subject, prepared)?
+        };
+        match refusal {
+            None => summary.enrolled += 1,
+            Some(sentence) => {
+                summary.refused_people += 1;
+                (self.tell)(ImportEvent::PersonRefused {
+                    person: person.name.clone(),
+                    sentence,
+                });
+            }
+        }
+        report.append(Line::Person {
+            person: person.name.clone(),
+            subject,
+            enrolled: refusal.is_none(),
+            reason: refusal.map(str::to_owned),
+            pictures: hashes,
+        })?;
+        Ok(())
+    }
+
+    fn picture(
+        &mut self,
+        file: &PictureFile,
+    ) -> Result<Result<PreparedPicture, PictureRefusal>, ImportError> {
+        match &file.bytes {
+            Ok(bytes) => (self.prepare)(bytes).map_err(ImportError::Pipeline),
+            Err(reason) => Ok(Err(PictureRefusal::Unreadable(reason.clone()))),
+        }
+    }
+
+    /// Why the server refused, if it did.
+    fn submit(
+        &self,
+        person: &Person,
+        subject: SubjectId,
+        prepared: Vec<(String, PreparedPicture)>,
+    ) -> Result<Option<&'static str>, ImportError> {
+        let mut samples = Vec::with_capacity(prepared.len());
+        for (source_sha256, picture) in prepared {
+            let photograph =
+                self.sealing
+                    .seal_jpeg(&picture.jpeg, &subject.to_string(), self.random)?;
+            samples.push(EnrolmentSample {
+                probe: Probe {
+                    modality: Modality::Face,
+                    model: picture.model,
+                    template: picture.template,
+                    quality: picture.quality,
+                    samples: 1,
+                },
+                source_sha256,
+                photograph: Some(photograph),
+            });
+        }
+        let outcome = (self.send)(&EnrolmentSubmission {
+            version: PROTOCOL_VERSION,
+            subject,
+            station: self.station.clone(),
+            category: person.category,
+            display_name: person.name.clone(),
+            samples,
+        })?;
+        Ok(match outcome {
+            EnrolmentOutcome::Enrolled { .. } => None,
+            EnrolmentOutcome::Refused { reason, .. } => Some(match reason {
+                EnrolmentRefusal::InconsistentSamples => {
+                    "the pictures do not look like one person; sort them and import again"
+                }
+                EnrolmentRefusal::PossibleDuplicate => {
+                    "somebody enrolled already looks alike; an officer must review it in the console"
+                }
+            }),
+        })
+    }
+}
+
+/// One file of a person.
+struct PictureFile {
+    path: PathBuf,
+    sha256: String,
+    bytes: Result<Vec<u8>, String>,
+}
+
+fn read_pictures(person: &Person) -> Vec<PictureFile> {
+    person
+        .pictures
+        .iter()
+        .map(|PicturePath(path)| {
+            let bytes = read_limited(path);
+            let key: &[u8] = bytes.as_deref().unwrap_or_default();
+            PictureFile {
+                path: path.clone(),
+                sha256: hex::encode(Sha256::digest(key)),
+                bytes,
+            }
+        })
+        .collect()
+}
+
+/// Looks at the size first, so that a giant file does not fill the memory.
+fn read_limited(path: &Path) -> Result<Vec<u8>, String> {
+    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
+    let length = fs::metadata(path).map_err(cannot)?.len();
+    if length > sallyport_vision::MAX_FILE_BYTES as u64 {
+        return Err(format!(
+            "the file has {length} bytes; pictures of up to {} bytes are accepted, so save it smaller",
+            sallyport_vision::MAX_FILE_BYTES
+        ));
+    }
+    fs::read(path).map_err(cannot)
+}
+
+/// A version 8 UUID (RFC 9562 section 5.8) that follows from the batch and the person.
+fn subject_id(seed: &[u8; 32], person: &str) -> SubjectId {
+    let mut hash = Sha256::new();
+    hash.update(b"sallyport/import-subject/1");
+    hash.update(seed);
+    hash.update(person.as_bytes());
+    let digest = hash.finalize();
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    SubjectId::from_uuid(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
+#[cfg(test)]
+#[path = "import/tests.rs"]
+mod tests;
