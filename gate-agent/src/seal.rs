@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hpke::{
-    Deserializable as _, Kem as _, OpModeS, Serializable as _, aead::AesGcm256, kdf::HkdfSha256,
+    Deserializable as _, OpModeS, Serializable as _, aead::AesGcm256, kdf::HkdfSha256,
     kem::X25519HkdfSha256,
 };
 use sallyport_protocol::Sealed;
@@ -131,6 +131,7 @@ impl hpke::rand_core::CryptoRng for SeedOnce {}
 mod tests {
     use super::*;
     use crate::deps::OsRandom;
+    use hpke::Kem as _;
 
     fn keys() -> (<X25519HkdfSha256 as hpke::Kem>::PrivateKey, String) {
         let (private, public) = X25519HkdfSha256::derive_keypair(&[7; 32]);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use sallyport_domain::{QualityDefect, SubjectCategory};
-use sallyport_vision::{FacePipeline, Frame};
+use sallyport_vision::{FacePipeline, Frame, QualityPolicy};
 
 use super::{ModelFlags, say};
 use crate::config::VisionConfig;
@@ -44,7 +44,9 @@ fn category(text: &str) -> Result<SubjectCategory, String> {
 pub(super) fn import(args: &ImportArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
     let people = read_input(&args.input, args.category)?;
     let identity = StateFolder::create(&args.state)?.identity()?;
-    let mut pipeline = args.models.pipeline(&VisionConfig::default())?;
+    let mut pipeline = args
+        .models
+        .pipeline(&VisionConfig::default(), QualityPolicy::enrolment())?;
     let uplink = Uplink::new(&identity.server, tls::joined(&identity)?, deps.clock.clone());
     let report = args.report.clone().unwrap_or_else(|| {
         let mut name = args.input.components().as_path().as_os_str().to_owned();

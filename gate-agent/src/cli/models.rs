@@ -24,7 +24,11 @@ pub(super) struct ModelFlags {
 
 impl ModelFlags {
     /// Loads the pipeline: flags win over the configuration, which wins over the usual places.
-    pub(super) fn pipeline(&self, config: &VisionConfig) -> anyhow::Result<FacePipeline> {
+    pub(super) fn pipeline(
+        &self,
+        config: &VisionConfig,
+        quality: QualityPolicy,
+    ) -> anyhow::Result<FacePipeline> {
         let models = find(
             self.models.as_ref().or(config.models.as_ref()),
             &[".cache/models", "share/sallyport/models"],
@@ -52,7 +56,7 @@ impl ModelFlags {
             &runtime,
             &manifest,
             &models,
-            QualityPolicy::default(),
+            quality,
         )?)
     }
 }

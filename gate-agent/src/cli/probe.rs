@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use sallyport_vision::{FrameAnalysis, Frame, annotate};
+use sallyport_vision::{Frame, FrameAnalysis, QualityPolicy, annotate};
 
 use super::{ModelFlags, say};
 use crate::config::VisionConfig;
@@ -29,7 +29,7 @@ pub(super) fn probe(args: &ProbeArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
     let bytes = read_picture(&args.picture)?;
     let frame = Frame::decode("probe", deps.clock.wall(), &bytes)
         .with_context(|| format!("{} cannot be used", args.picture.display()))?;
-    let mut pipeline = args.models.pipeline(&VisionConfig::default())?;
+    let mut pipeline = args.models.pipeline(&VisionConfig::default(), QualityPolicy::gate())?;
     let analysis = pipeline.analyse(&frame)?;
     if let Some(out) = &args.out {
         let picture = annotate(&frame, &analysis)?;

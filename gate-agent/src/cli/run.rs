@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
+use sallyport_vision::QualityPolicy;
 
 use super::ModelFlags;
 use crate::agent::{Agent, AgentParts};
@@ -84,7 +85,9 @@ pub(super) fn run(args: &RunArgs, deps: Deps) -> anyhow::Result<ExitCode> {
     }
     let state = StateFolder::create(&config.state)?;
     let identity = state.identity()?;
-    let pipeline = args.models.pipeline(&config.vision)?;
+    let pipeline = args
+        .models
+        .pipeline(&config.vision, QualityPolicy::gate())?;
     let DoorConfig::Simulated { folder, bell } = &config.door;
     let door: Box<dyn Door> = Box::new(SimulatedDoor::new(identity.gate.clone(), folder, *bell)?);
     let stage = Arc::new(Stage::default());

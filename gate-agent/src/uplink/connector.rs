@@ -53,7 +53,8 @@ impl Connector<()> for TlsConnector {
             .to_owned();
         let mut connection = ClientConnection::new(self.config.clone(), name)
             .map_err(|error| ureq::Error::Io(std::io::Error::other(error)))?;
-        let mut socket = TransportAdapter::new(Box::new(tcp), details.current_time.clone());
+        let tcp: Box<dyn Transport> = Box::new(tcp);
+        let mut socket = TransportAdapter::new(tcp, details.current_time.clone());
         socket.set_timeout(details.timeout);
         connection.complete_io(&mut socket)?;
         Ok(Some(TlsTransport {
