@@ -42,11 +42,27 @@ pub fn border_around(frame: &Frame, face: &BoundingBox) -> Result<Option<[Point;
     };
     let part = cv(Mat::roi(&frame.pixels, area))?;
     let mut small = Mat::default();
-    let method = if scale < 1.0 { imgproc::INTER_AREA } else { imgproc::INTER_LINEAR };
+    let method = if scale < 1.0 {
+        imgproc::INTER_AREA
+    } else {
+        imgproc::INTER_LINEAR
+    };
     let factor = f64::from(scale);
-    cv(imgproc::resize(&part, &mut small, Size::new(0, 0), factor, factor, method))?;
+    cv(imgproc::resize(
+        &part,
+        &mut small,
+        Size::new(0, 0),
+        factor,
+        factor,
+        method,
+    ))?;
     let mut smooth = Mat::default();
-    cv(imgproc::gaussian_blur_def(&grey(&small, STAGE)?, &mut smooth, Size::new(5, 5), 0.0))?;
+    cv(imgproc::gaussian_blur_def(
+        &grey(&small, STAGE)?,
+        &mut smooth,
+        Size::new(5, 5),
+        0.0,
+    ))?;
     #[expect(clippy::cast_precision_loss, reason = "pixel positions")]
     let (left, top) = (area.x as f32, area.y as f32);
     let inset = FACE_PX / 16.0;
@@ -62,7 +78,10 @@ pub fn border_around(frame: &Frame, face: &BoundingBox) -> Result<Option<[Point;
     ];
     let found = quadrilateral(&smooth, &inside)?;
     Ok(found.map(|corners| {
-        corners.map(|corner| Point { x: corner.x / scale + left, y: corner.y / scale + top })
+        corners.map(|corner| Point {
+            x: corner.x / scale + left,
+            y: corner.y / scale + top,
+        })
     }))
 }
 
@@ -76,14 +95,23 @@ fn surroundings(frame: &Frame, face: &BoundingBox) -> Option<(Rect, f32)> {
     #[expect(clippy::cast_possible_truncation, reason = "clamped to the frame")]
     let clamp = |value: f32, limit: i32| (value.clamp(-1e6, 1e6) as i32).clamp(0, limit);
     let reach = height * REACH;
-    let (left, right) = (clamp(x - reach, frame.width()), clamp(x + reach, frame.width()));
-    let (top, bottom) = (clamp(y - reach, frame.height()), clamp(y + reach, frame.height()));
+    let (left, right) = (
+        clamp(x - reach, frame.width()),
+        clamp(x + reach, frame.width()),
+    );
+    let (top, bottom) = (
+        clamp(y - reach, frame.height()),
+        clamp(y + reach, frame.height()),
+    );
     let area = Rect::new(left, top, right - left, bottom - top);
     (area.width > 8 && area.height > 8).then_some((area, FACE_PX / height))
 }
 
 fn quadrilateral(smooth: &Mat, inside: &[Point; 4]) -> Result<Option<[Point; 4]>, VisionError> {
-    let kernel = cv(imgproc::get_structuring_element_def(imgproc::MORPH_RECT, Size::new(3, 3)))?;
+    let kernel = cv(imgproc::get_structuring_element_def(
+        imgproc::MORPH_RECT,
+        Size::new(3, 3),
+    ))?;
     for (low, high) in EDGE_THRESHOLDS {
         let (mut edges, mut wide) = (Mat::default(), Mat::default());
         cv(imgproc::canny(smooth, &mut edges, low, high, 3, false))?;
@@ -103,8 +131,15 @@ fn quadrilateral(smooth: &Mat, inside: &[Point; 4]) -> Result<Option<[Point; 4]>
             }
             for tolerance in OUTLINE_TOLERANCES {
                 let mut corners = Vector::<opencv::core::Point>::new();
-                cv(imgproc::approx_poly_dp(&outline, &mut corners, tolerance * length, true))?;
-                let Some(found) = four(&corners) else { continue };
+                cv(imgproc::approx_poly_dp(
+                    &outline,
+                    &mut corners,
+                    tolerance * length,
+                    true,
+                ))?;
+                let Some(found) = four(&corners) else {
+                    continue;
+                };
                 if cv(imgproc::is_contour_convex(&corners))?
                     && rectangular(&found)
                     && !touches_edge(&found, smooth)
@@ -120,19 +155,26 @@ fn quadrilateral(smooth: &Mat, inside: &[Point; 4]) -> Result<Option<[Point; 4]>
 
 #[expect(clippy::cast_precision_loss, reason = "pixel positions")]
 fn four(corners: &Vector<opencv::core::Point>) -> Option<[Point; 4]> {
-    let points: Vec<Point> =
-        corners.iter().map(|corner| Point { x: corner.x as f32, y: corner.y as f32 }).collect();
+    let points: Vec<Point> = corners
+        .iter()
+        .map(|corner| Point {
+            x: corner.x as f32,
+            y: corner.y as f32,
+        })
+        .collect();
     points.try_into().ok()
 }
 
 fn rectangular(corners: &[Point; 4]) -> bool {
     let [a, b, c, d] = *corners;
-    [(d, a, b), (a, b, c), (b, c, d), (c, d, a)].into_iter().all(|(before, corner, after)| {
-        let (ux, uy) = (before.x - corner.x, before.y - corner.y);
-        let (vx, vy) = (after.x - corner.x, after.y - corner.y);
-        let lengths = ux.hypot(uy) * vx.hypot(vy);
-        lengths > 0.0 && ((ux * vx + uy * vy) / lengths).abs() <= MAX_CORNER_COSINE
-    })
+    [(d, a, b), (a, b, c), (b, c, d), (c, d, a)]
+        .into_iter()
+        .all(|(before, corner, after)| {
+            let (ux, uy) = (before.x - corner.x, before.y - corner.y);
+            let (vx, vy) = (after.x - corner.x, after.y - corner.y);
+            let lengths = ux.hypot(uy) * vx.hypot(vy);
+            lengths > 0.0 && ((ux * vx + uy * vy) / lengths).abs() <= MAX_CORNER_COSINE
+        })
 }
 
 fn touches_edge(corners: &[Point; 4], picture: &Mat) -> bool {
@@ -146,9 +188,17 @@ fn touches_edge(corners: &[Point; 4], picture: &Mat) -> bool {
     })
 }
 
-fn contains(corners: &Vector<opencv::core::Point>, inside: &[Point; 4]) -> Result<bool, VisionError> {
+fn contains(
+    corners: &Vector<opencv::core::Point>,
+    inside: &[Point; 4],
+) -> Result<bool, VisionError> {
     for point in inside {
-        if cv(imgproc::point_polygon_test(corners, Point2f::new(point.x, point.y), false))? < 0.0 {
+        if cv(imgproc::point_polygon_test(
+            corners,
+            Point2f::new(point.x, point.y),
+            false,
+        ))? < 0.0
+        {
             return Ok(false);
         }
     }

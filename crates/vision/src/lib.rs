@@ -31,8 +31,10 @@ pub use manifest::{ModelEntry, ModelManifest, ModelRole};
 pub use pipeline::{FaceObservation, FacePipeline, FrameAnalysis, StageTimes};
 pub use pose::Pose;
 pub use quality::QualityPolicy;
-pub use runtime::{ModelError, Provider, Runtime};
-pub use scene::{blurred, jittered, on_larger_canvas, picture_of_picture, side_by_side};
+pub use runtime::{BareModel, ModelError, Provider, Runtime};
+pub use scene::{
+    alone, blurred, jittered, on_larger_canvas, picture_of_picture, side_by_side, turned,
+};
 pub use track::{Capture, Track, Tracker};
 pub use video::{VideoError, VideoSource};
 

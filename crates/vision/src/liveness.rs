@@ -193,9 +193,18 @@ mod tests {
         let texture = |fits, values: &[f32]| verdict(fits, false, values);
         assert_eq!(texture(true, &[]), PadVerdict::Inconclusive);
         assert_eq!(texture(true, &[0.9; 4]), PadVerdict::Inconclusive);
-        assert_eq!(texture(true, &[0.9, 0.9, 0.9, 0.1, 0.1]), PadVerdict::BonaFide);
-        assert_eq!(texture(true, &[0.9, 0.9, 0.1, 0.1, 0.1]), PadVerdict::AttackSuspected);
-        assert_eq!(texture(true, &[0.9, 0.9, 0.9, 0.1, 0.1, 0.1]), PadVerdict::AttackSuspected);
+        assert_eq!(
+            texture(true, &[0.9, 0.9, 0.9, 0.1, 0.1]),
+            PadVerdict::BonaFide
+        );
+        assert_eq!(
+            texture(true, &[0.9, 0.9, 0.1, 0.1, 0.1]),
+            PadVerdict::AttackSuspected
+        );
+        assert_eq!(
+            texture(true, &[0.9, 0.9, 0.9, 0.1, 0.1, 0.1]),
+            PadVerdict::AttackSuspected
+        );
         assert_eq!(texture(true, &[0.79; 9]), PadVerdict::AttackSuspected);
         assert_eq!(texture(false, &[0.9; 9]), PadVerdict::Inconclusive);
         assert_eq!(texture(false, &[0.1; 9]), PadVerdict::AttackSuspected);

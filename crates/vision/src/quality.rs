@@ -104,10 +104,7 @@ impl QualityPolicy {
                 outside(report.pitch_deg, -pitch, pitch),
                 QualityDefect::Tilted,
             ),
-            (
-                outside(report.roll_deg, -roll, roll),
-                QualityDefect::Rolled,
-            ),
+            (outside(report.roll_deg, -roll, roll), QualityDefect::Rolled),
             (
                 outside(report.sharpness, self.min_sharpness, f32::MAX)
                     || outside(relative_sharpness, self.min_relative_sharpness, f32::MAX),
@@ -220,14 +217,38 @@ mod tests {
         assert_eq!(policy.defects(&good), []);
         let bad = f32::NAN;
         for broken in [
-            QualityReport { eye_distance_px: bad, ..good },
-            QualityReport { sharpness: bad, ..good },
-            QualityReport { brightness: bad, ..good },
-            QualityReport { contrast: bad, ..good },
-            QualityReport { yaw_deg: bad, ..good },
-            QualityReport { pitch_deg: bad, ..good },
-            QualityReport { roll_deg: bad, ..good },
-            QualityReport { eyes_open: bad, ..good },
+            QualityReport {
+                eye_distance_px: bad,
+                ..good
+            },
+            QualityReport {
+                sharpness: bad,
+                ..good
+            },
+            QualityReport {
+                brightness: bad,
+                ..good
+            },
+            QualityReport {
+                contrast: bad,
+                ..good
+            },
+            QualityReport {
+                yaw_deg: bad,
+                ..good
+            },
+            QualityReport {
+                pitch_deg: bad,
+                ..good
+            },
+            QualityReport {
+                roll_deg: bad,
+                ..good
+            },
+            QualityReport {
+                eyes_open: bad,
+                ..good
+            },
         ] {
             assert!(!policy.defects(&broken).is_empty(), "{broken:?}");
         }

@@ -194,6 +194,23 @@ impl Runtime {
         Ok(Model { session })
     }
 
+    /// A verified model alone with a constant input: what the benchmark compares our stages with.
+    ///
+    /// # Errors
+    /// As for the pipeline.
+    pub fn bare_model(
+        &self,
+        path: &Path,
+        sha256: &str,
+        shape: [usize; 4],
+    ) -> Result<BareModel, ModelError> {
+        Ok(BareModel {
+            model: self.session(path, sha256)?,
+            shape,
+            input: vec![0.25; shape.iter().product()],
+        })
+    }
+
     fn builder(&self) -> Result<SessionBuilder, ort::Error> {
         let (_, environment) = LIBRARY
             .get()
@@ -212,6 +229,31 @@ impl Runtime {
             Provider::OpenVino => ep::OpenVINO::default().build(),
         };
         Ok(builder.with_execution_providers([provider.error_on_failure()])?)
+    }
+}
+
+/// See [`Runtime::bare_model`].
+pub struct BareModel {
+    model: Model,
+    shape: [usize; 4],
+    input: Vec<f32>,
+}
+
+impl std::fmt::Debug for BareModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BareModel({:?})", self.shape)
+    }
+}
+
+impl BareModel {
+    /// Runs once and drops the result.
+    ///
+    /// # Errors
+    /// ONNX Runtime failed.
+    pub fn run(&mut self) -> Result<(), VisionError> {
+        self.model
+            .run("bare model", self.shape, &self.input, [])
+            .map(|[]| ())
     }
 }
 

@@ -7,7 +7,7 @@ use opencv::core::{
 };
 use opencv::imgproc;
 
-use crate::{Frame, VisionError};
+use crate::{BoundingBox, Frame, VisionError};
 
 const STAGE: &str = "making a scene";
 
@@ -46,16 +46,38 @@ pub fn jittered(frame: &Frame, step: u32) -> Result<Frame, VisionError> {
         (phase * 1.3).sin() * 2.5 * unit,
         (phase * 2.1).cos() * 1.8 * unit,
     );
+    let moved = warped(frame, angle, scale, (dx, dy))?;
+    let mut lit = Mat::default();
+    cv(moved
+        .pixels
+        .convert_to(&mut lit, -1, 1.0 + (phase * 0.7).sin() * 0.02, 0.0))?;
+    Ok(like(frame, lit))
+}
+
+/// The frame turned about its middle, counter-clockwise positive.
+///
+/// # Errors
+/// OpenCV failed.
+pub fn turned(frame: &Frame, angle_deg: f64) -> Result<Frame, VisionError> {
+    warped(frame, angle_deg, 1.0, (0.0, 0.0))
+}
+
+fn warped(
+    frame: &Frame,
+    angle_deg: f64,
+    scale: f64,
+    (dx, dy): (f64, f64),
+) -> Result<Frame, VisionError> {
     let centre =
         opencv::core::Point2f::new(frame.width() as f32 / 2.0, frame.height() as f32 / 2.0);
-    let turned = cv(imgproc::get_rotation_matrix_2d(centre, angle, scale))?;
-    let value = |row, column| cv(turned.at_2d::<f64>(row, column)).copied();
+    let matrix = cv(imgproc::get_rotation_matrix_2d(centre, angle_deg, scale))?;
+    let value = |row, column| cv(matrix.at_2d::<f64>(row, column)).copied();
     let matrix = cv(Mat::from_slice_2d(&[
         [value(0, 0)?, value(0, 1)?, value(0, 2)? + dx],
         [value(1, 0)?, value(1, 1)?, value(1, 2)? + dy],
     ]))?;
     let mut moved = Mat::default();
-    let size = frame.pixels.size().map_err(VisionError::cv(STAGE))?;
+    let size = cv(frame.pixels.size())?;
     cv(imgproc::warp_affine(
         &frame.pixels,
         &mut moved,
@@ -65,9 +87,7 @@ pub fn jittered(frame: &Frame, step: u32) -> Result<Frame, VisionError> {
         BORDER_REPLICATE,
         Scalar::default(),
     ))?;
-    let mut lit = Mat::default();
-    cv(moved.convert_to(&mut lit, -1, 1.0 + (phase * 0.7).sin() * 0.02, 0.0))?;
-    Ok(like(frame, lit))
+    Ok(like(frame, moved))
 }
 
 /// The frame scaled to `share` of a canvas of `width` x `height` pixels and continued to its edges by a strongly
@@ -84,17 +104,77 @@ pub fn on_larger_canvas(
     let factor = (f64::from(width) / f64::from(frame.width()))
         .min(f64::from(height) / f64::from(frame.height()))
         * share;
-    let inner = scaled(&frame.pixels, factor)?;
-    let left = (width - inner.cols()) / 2;
-    let top = (height - inner.rows()) / 2;
+    let inner = frame.scaled(factor)?;
+    let left = (width - inner.width()) / 2;
+    let top = (height - inner.height()) / 2;
+    continued(&inner, width, height, left, top)
+}
+
+/// One person of a picture, alone in a frame of `width` x `height` pixels, the face `face_px` high and a little above the
+/// middle, as a gate's camera sees them. Neighbours are cut away; what the picture does not show is continued from its
+/// edge and blurred.
+///
+/// # Errors
+/// OpenCV failed.
+pub fn alone(
+    frame: &Frame,
+    faces: &[BoundingBox],
+    index: usize,
+    (width, height): (i32, i32),
+    face_px: f32,
+) -> Result<Frame, VisionError> {
+    let face = faces
+        .get(index)
+        .ok_or(VisionError::Contract { stage: STAGE })?;
+    let margin = face.width() * 0.1;
+    let (mut left, mut right) = (0.0_f32, frame.width() as f32);
+    let others = faces
+        .iter()
+        .enumerate()
+        .filter(|(other, _)| *other != index);
+    for (_, other) in others {
+        if other.centre().0 < face.centre().0 {
+            left = left.max(other.right.min(face.left - margin) + margin);
+        } else {
+            right = right.min(other.left.max(face.right + margin) - margin);
+        }
+    }
+    let part = frame.part(left as i32, 0, (right - left) as i32, frame.height())?;
+    let factor = face_px / face.height();
+    let part = part.scaled(f64::from(factor))?;
+    let (x, y) = (
+        (face.centre().0 - left.floor()) * factor,
+        face.centre().1 * factor,
+    );
+    // Where the part's corner comes to lie in the new frame.
+    let at_x = width / 2 - x as i32;
+    let at_y = height * 45 / 100 - y as i32;
+    let visible = part.part(
+        (-at_x).max(0),
+        (-at_y).max(0),
+        width - at_x.max(0),
+        height - at_y.max(0),
+    )?;
+    continued(&visible, width, height, at_x.max(0), at_y.max(0))
+}
+
+/// Puts the frame at (`left`, `top`) of a larger one and continues its edges, blurred.
+fn continued(
+    frame: &Frame,
+    width: i32,
+    height: i32,
+    left: i32,
+    top: i32,
+) -> Result<Frame, VisionError> {
+    let inner = &frame.pixels;
     let mut whole = Mat::default();
     cv(opencv::core::copy_make_border(
-        &inner,
+        inner,
         &mut whole,
         top,
-        height - inner.rows() - top,
+        (height - inner.rows() - top).max(0),
         left,
-        width - inner.cols() - left,
+        (width - inner.cols() - left).max(0),
         BORDER_REPLICATE,
         Scalar::default(),
     ))?;

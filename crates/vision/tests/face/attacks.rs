@@ -15,9 +15,17 @@ fn verdict(frame: &Frame) -> PadVerdict {
 
 #[test]
 fn portraits_are_bona_fide_or_too_tight_to_tell() {
-    for name in ["obama.jpg", "obama2.jpg", "obama3.jpg", "biden.jpg", "astronaut.png"] {
+    for name in [
+        "obama.jpg",
+        "obama2.jpg",
+        "obama3.jpg",
+        "biden.jpg",
+        "astronaut.png",
+    ] {
         let frame = picture(name);
-        let scaled = frame.scaled(960.0 / f64::from(frame.height())).expect("scaling works");
+        let scaled = frame
+            .scaled(960.0 / f64::from(frame.height()))
+            .expect("scaling works");
         let seen = verdict(&scaled);
         println!("{name}: {seen:?}");
         assert_ne!(seen, PadVerdict::AttackSuspected, "{name}");
@@ -26,7 +34,13 @@ fn portraits_are_bona_fide_or_too_tight_to_tell() {
 
 #[test]
 fn a_picture_of_a_picture_is_suspected() {
-    for name in ["obama.jpg", "obama2.jpg", "obama3.jpg", "biden.jpg", "astronaut.png"] {
+    for name in [
+        "obama.jpg",
+        "obama2.jpg",
+        "obama3.jpg",
+        "biden.jpg",
+        "astronaut.png",
+    ] {
         let scene = picture_of_picture(&picture(name), 1280, 960).expect("the scene is made");
         let seen = verdict(&scene);
         println!("{name}: {seen:?}");

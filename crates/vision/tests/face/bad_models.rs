@@ -14,9 +14,22 @@ fn one_changed_byte_in_any_model_refuses_the_pipeline() {
         let entry = entry.expect("a readable folder");
         fs::copy(entry.path(), folder.path().join(entry.file_name())).expect("copied");
     }
-    let open = || FacePipeline::new(&runtime(), &manifest(), folder.path(), QualityPolicy::gate());
+    let open = || {
+        FacePipeline::new(
+            &runtime(),
+            &manifest(),
+            folder.path(),
+            QualityPolicy::gate(),
+        )
+    };
     open().expect("unchanged models are accepted");
-    for name in ["fr_detect.onnx", "fr_landmark.onnx", "fr_pose.onnx", "fr_liveness.onnx", "fr_feature.onnx"] {
+    for name in [
+        "fr_detect.onnx",
+        "fr_landmark.onnx",
+        "fr_pose.onnx",
+        "fr_liveness.onnx",
+        "fr_feature.onnx",
+    ] {
         let path = folder.path().join(name);
         let good = fs::read(&path).expect("readable");
         let mut bad = good.clone();
@@ -24,12 +37,21 @@ fn one_changed_byte_in_any_model_refuses_the_pipeline() {
         bad[middle] ^= 1;
         fs::write(&path, &bad).expect("writable");
         let refused = open().expect_err("a changed model is refused");
-        assert!(matches!(refused, ModelError::WrongHash { .. }), "{name}: {refused}");
+        assert!(
+            matches!(refused, ModelError::WrongHash { .. }),
+            "{name}: {refused}"
+        );
         let text = refused.to_string();
-        assert!(text.contains(name) && text.contains("run deploy/setup"), "{text}");
+        assert!(
+            text.contains(name) && text.contains("run deploy/setup"),
+            "{text}"
+        );
         fs::remove_file(&path).expect("removable");
         let refused = open().expect_err("a missing model is refused");
-        assert!(matches!(refused, ModelError::Read { .. }), "{name}: {refused}");
+        assert!(
+            matches!(refused, ModelError::Read { .. }),
+            "{name}: {refused}"
+        );
         fs::write(&path, &good).expect("writable");
     }
 }
@@ -49,9 +71,15 @@ fn manifests_with_mistakes_are_refused_with_the_reason() {
     let good = fs::read_to_string(root().join("models/manifest.toml")).expect("readable");
     let cases = [
         ("[[model", "not valid"),
-        (&good.replacen("fr_detect.onnx", "../fr_detect.onnx", 1), "not a plain file name"),
+        (
+            &good.replacen("fr_detect.onnx", "../fr_detect.onnx", 1),
+            "not a plain file name",
+        ),
         (&good.replacen("6c0256cc", "xyz", 1), "64 hexadecimal"),
-        (&good.replacen("role = \"pose\"", "role = \"posture\"", 1), "posture"),
+        (
+            &good.replacen("role = \"pose\"", "role = \"posture\"", 1),
+            "posture",
+        ),
         (&good.replacen("licence =", "license =", 1), "license"),
     ];
     for (text, reason) in cases {
@@ -60,29 +88,49 @@ fn manifests_with_mistakes_are_refused_with_the_reason() {
         let refused = ModelManifest::load(&path).expect_err(reason).to_string();
         assert!(refused.contains(reason), "{refused} should name {reason}");
     }
-    let refused = ModelManifest::load(&folder.path().join("absent.toml")).expect_err("absent").to_string();
+    let refused = ModelManifest::load(&folder.path().join("absent.toml"))
+        .expect_err("absent")
+        .to_string();
     assert!(refused.contains("absent.toml"), "{refused}");
-    let without = ModelManifest { model: manifest().model.into_iter().skip(1).collect() };
-    let refused = FacePipeline::new(&runtime(), &without, &cache().join("models"), QualityPolicy::gate())
-        .expect_err("no detector");
+    let without = ModelManifest {
+        model: manifest().model.into_iter().skip(1).collect(),
+    };
+    let refused = FacePipeline::new(
+        &runtime(),
+        &without,
+        &cache().join("models"),
+        QualityPolicy::gate(),
+    )
+    .expect_err("no detector");
     assert!(refused.to_string().contains("Detection"), "{refused}");
 }
 
 #[test]
 fn another_runtime_library_in_one_process_is_refused() {
     drop(runtime());
-    let refused = Runtime::load(&cache().join("lib/other.so"), Provider::Cpu, 1).expect_err("one per process");
+    let refused = Runtime::load(&cache().join("lib/other.so"), Provider::Cpu, 1)
+        .expect_err("one per process");
     assert!(matches!(refused, ModelError::LoadedTwice), "{refused}");
 }
 
 #[test]
 fn a_missing_provider_falls_back_to_the_processor_and_still_works() {
-    let runtime = Runtime::load(&cache().join("lib/libonnxruntime.so"), Provider::OpenVino, 1)
-        .expect("the library is the same");
-    let mut pipeline =
-        FacePipeline::new(&runtime, &manifest(), &cache().join("models"), QualityPolicy::gate())
-            .expect("falls back");
-    let found = pipeline.analyse(&crate::common::picture("obama.jpg")).expect("analysis works");
+    let runtime = Runtime::load(
+        &cache().join("lib/libonnxruntime.so"),
+        Provider::OpenVino,
+        1,
+    )
+    .expect("the library is the same");
+    let mut pipeline = FacePipeline::new(
+        &runtime,
+        &manifest(),
+        &cache().join("models"),
+        QualityPolicy::gate(),
+    )
+    .expect("falls back");
+    let found = pipeline
+        .analyse(&crate::common::picture("obama.jpg"))
+        .expect("analysis works");
     assert_eq!(found.faces.len(), 1);
     for (text, provider) in [
         ("cpu", Provider::Cpu),

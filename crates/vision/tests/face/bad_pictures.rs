@@ -22,10 +22,19 @@ fn encoded(ending: &str, pixels: &Mat) -> Vec<u8> {
 
 /// Mean blue, green and red of a small area.
 fn colour(frame: &Frame, left: i32, top: i32) -> [i32; 3] {
-    let bytes = frame.part(left, top, 4, 4).and_then(|part| part.bgr()).expect("inside the frame");
+    let bytes = frame
+        .part(left, top, 4, 4)
+        .and_then(|part| part.bgr())
+        .expect("inside the frame");
     let count = i32::try_from(bytes.len() / 3).expect("a small area");
     std::array::from_fn(|channel| {
-        bytes.iter().skip(channel).step_by(3).map(|value| i32::from(*value)).sum::<i32>() / count
+        bytes
+            .iter()
+            .skip(channel)
+            .step_by(3)
+            .map(|value| i32::from(*value))
+            .sum::<i32>()
+            / count
     })
 }
 
@@ -41,14 +50,23 @@ fn a_truncated_picture_is_refused_at_every_length() {
                 "{name} at {tenth}/10: {refused}"
             );
         }
-        assert!(decode(&file[..file.len() - 40]).is_err(), "{name} without its last 40 bytes");
+        assert!(
+            decode(&file[..file.len() - 40]).is_err(),
+            "{name} without its last 40 bytes"
+        );
         assert!(decode(&file).is_ok(), "{name} as a whole");
     }
 }
 
 #[test]
 fn a_text_file_named_jpg_is_refused() {
-    for text in ["", "P", "This is a letter, not a picture.\n", "\u{feff}<svg/>", "\0\0\0\0"] {
+    for text in [
+        "",
+        "P",
+        "This is a letter, not a picture.\n",
+        "\u{feff}<svg/>",
+        "\0\0\0\0",
+    ] {
         let refused = decode(text.as_bytes()).expect_err("text is no picture");
         assert!(matches!(refused, DecodeError::UnknownFormat), "{refused}");
         assert!(refused.to_string().contains("not a JPEG, PNG or BMP"));
@@ -71,7 +89,10 @@ fn a_giant_picture_is_refused_by_its_header_alone() {
     bmp[22..26].copy_from_slice(&(-50_000_i32).to_le_bytes());
     for file in [png, jpeg, bmp] {
         let refused = decode(&file).expect_err("too large");
-        assert!(matches!(refused, DecodeError::TooManyPixels { .. }), "{refused}");
+        assert!(
+            matches!(refused, DecodeError::TooManyPixels { .. }),
+            "{refused}"
+        );
         assert!(refused.to_string().contains("scale it down"));
     }
     let refused = decode(&vec![0xff; MAX_FILE_BYTES + 1]).expect_err("too many bytes");
@@ -81,7 +102,10 @@ fn a_giant_picture_is_refused_by_its_header_alone() {
 #[test]
 fn no_damaged_byte_makes_it_panic() {
     let small = picture("biden.jpg").scaled(0.1).expect("scaling works");
-    for file in [small.to_jpeg(80).expect("encoding works"), fixture("obama.jpg")[..3000].to_vec()] {
+    for file in [
+        small.to_jpeg(80).expect("encoding works"),
+        fixture("obama.jpg")[..3000].to_vec(),
+    ] {
         for at in 0..file.len().min(1500) {
             for value in [0, 0xff, file[at] ^ 0x10] {
                 let mut damaged = file.clone();
@@ -95,12 +119,21 @@ fn no_damaged_byte_makes_it_panic() {
 
 #[test]
 fn grey_and_16_bit_pictures_become_8_bit_colour() {
-    let grey = Mat::new_rows_cols_with_default(20, 30, CV_8UC1, Scalar::all(77.0)).expect("a picture");
-    let deep = Mat::new_rows_cols_with_default(20, 30, CV_16UC3, Scalar::new(0.0, 25_700.0, 65_535.0, 0.0))
-        .expect("a picture");
+    let grey =
+        Mat::new_rows_cols_with_default(20, 30, CV_8UC1, Scalar::all(77.0)).expect("a picture");
+    let deep = Mat::new_rows_cols_with_default(
+        20,
+        30,
+        CV_16UC3,
+        Scalar::new(0.0, 25_700.0, 65_535.0, 0.0),
+    )
+    .expect("a picture");
     assert_eq!(deep.depth(), opencv::core::CV_16U);
     let grey = decode(&encoded(".png", &grey)).expect("grey decodes");
-    assert_eq!((grey.width(), grey.height(), colour(&grey, 5, 5)), (30, 20, [77; 3]));
+    assert_eq!(
+        (grey.width(), grey.height(), colour(&grey, 5, 5)),
+        (30, 20, [77; 3])
+    );
     let deep = decode(&encoded(".png", &deep)).expect("16 bits decode");
     assert_eq!(colour(&deep, 5, 5), [0, 100, 255]);
 }
@@ -110,9 +143,15 @@ fn a_cmyk_jpeg_keeps_its_colours() {
     // Left half CMYK (0, 100, 100, 0) is red, right half (100, 100, 0, 0) is blue.
     let frame = decode(include_bytes!("../data/cmyk.jpg")).expect("CMYK decodes");
     let [blue, green, red] = colour(&frame, 2, 6);
-    assert!(red > 200 && green < 60 && blue < 60, "left is red, not {blue} {green} {red}");
+    assert!(
+        red > 200 && green < 60 && blue < 60,
+        "left is red, not {blue} {green} {red}"
+    );
     let [blue, green, red] = colour(&frame, 26, 6);
-    assert!(blue > 200 && green < 60 && red < 60, "right is blue, not {blue} {green} {red}");
+    assert!(
+        blue > 200 && green < 60 && red < 60,
+        "right is blue, not {blue} {green} {red}"
+    );
 }
 
 /// Adds an APP1 segment with one entry, the orientation, right after the start of the picture.
@@ -132,16 +171,26 @@ fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
 fn exif_rotation_is_applied_so_that_the_face_stands_upright() {
     let upright = picture("obama.jpg");
     let mut turned = Mat::default();
-    let file = imgcodecs::imdecode(&Vector::from_slice(&fixture("obama.jpg")), imgcodecs::IMREAD_COLOR)
-        .expect("decoding works");
+    let file = imgcodecs::imdecode(
+        &Vector::from_slice(&fixture("obama.jpg")),
+        imgcodecs::IMREAD_COLOR,
+    )
+    .expect("decoding works");
     // Orientation 6: the camera was turned so that the picture must be turned clockwise to stand upright.
-    opencv::core::rotate(&file, &mut turned, opencv::core::ROTATE_90_COUNTERCLOCKWISE).expect("turning works");
+    opencv::core::rotate(&file, &mut turned, opencv::core::ROTATE_90_COUNTERCLOCKWISE)
+        .expect("turning works");
     let lying = encoded(".jpg", &turned);
     let mut pipeline = pipeline();
     let plain = decode(&lying).expect("decodes");
-    assert_eq!((plain.width(), plain.height()), (upright.height(), upright.width()));
+    assert_eq!(
+        (plain.width(), plain.height()),
+        (upright.height(), upright.width())
+    );
     let corrected = decode(&with_orientation(&lying, 6)).expect("decodes");
-    assert_eq!((corrected.width(), corrected.height()), (upright.width(), upright.height()));
+    assert_eq!(
+        (corrected.width(), corrected.height()),
+        (upright.width(), upright.height())
+    );
     let seen = faces(&mut pipeline, &corrected);
     assert_eq!(seen.len(), 1);
     assert!(seen[0].pose.roll_deg.abs() < 5.0);
@@ -149,7 +198,13 @@ fn exif_rotation_is_applied_so_that_the_face_stands_upright() {
 
 #[test]
 fn raw_frames_of_the_wrong_size_are_refused() {
-    for (width, height, bytes) in [(4, 4, 47), (4, 4, 49), (0, 4, 0), (u32::MAX, u32::MAX, 16), (4, 0, 0)] {
+    for (width, height, bytes) in [
+        (4, 4, 47),
+        (4, 4, 49),
+        (0, 4, 0),
+        (u32::MAX, u32::MAX, 16),
+        (4, 0, 0),
+    ] {
         assert!(Frame::from_bgr("test", AT, width, height, &vec![0; bytes]).is_err());
     }
     let frame = Frame::from_bgr("test", AT, 2, 1, &[1, 2, 3, 4, 5, 6]).expect("fits");
@@ -163,7 +218,11 @@ fn frames_without_faces_and_tiny_frames_are_analysed() {
         let bytes = vec![120; (width * height * 3) as usize];
         let frame = Frame::from_bgr("test", AT, width, height, &bytes).expect("fits");
         let analysis = pipeline.analyse(&frame).expect("analysis works");
-        assert_eq!((analysis.faces.len(), analysis.people_in_view), (0, 0), "{width} x {height}");
+        assert_eq!(
+            (analysis.faces.len(), analysis.people_in_view),
+            (0, 0),
+            "{width} x {height}"
+        );
     }
 }
 

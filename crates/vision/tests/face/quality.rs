@@ -5,7 +5,13 @@ use sallyport_vision::{FacePipeline, Frame, QualityPolicy, blurred};
 
 use crate::common::{faces, picture, pipeline, pipeline_with};
 
-const PORTRAITS: [&str; 5] = ["obama.jpg", "obama2.jpg", "obama3.jpg", "biden.jpg", "astronaut.png"];
+const PORTRAITS: [&str; 5] = [
+    "obama.jpg",
+    "obama2.jpg",
+    "obama3.jpg",
+    "biden.jpg",
+    "astronaut.png",
+];
 
 fn defects(pipeline: &mut FacePipeline, frame: &Frame) -> Vec<QualityDefect> {
     let seen = faces(pipeline, frame);
@@ -32,7 +38,10 @@ fn enrolment_is_stricter_than_the_gate() {
         assert_eq!(defects(&mut pipeline, &picture(name)), [], "{name}");
     }
     // The eyes are 43 pixels apart: enough at a gate, not for a reference.
-    assert_eq!(defects(&mut pipeline, &picture("astronaut.png")), [QualityDefect::TooSmall]);
+    assert_eq!(
+        defects(&mut pipeline, &picture("astronaut.png")),
+        [QualityDefect::TooSmall]
+    );
 }
 
 #[test]
@@ -48,7 +57,10 @@ fn blur_is_named_from_one_and_a_half_pixels_of_the_aligned_face_on() {
             // Not finding a face in the blur is as good: there is no sample then.
             for face in faces(&mut pipeline, &soft) {
                 let found = face.defects;
-                assert!(found.contains(&QualityDefect::Blurred), "{name} at sigma {sigma}: {found:?}");
+                assert!(
+                    found.contains(&QualityDefect::Blurred),
+                    "{name} at sigma {sigma}: {found:?}"
+                );
             }
         }
     }
@@ -60,7 +72,9 @@ fn a_face_far_away_is_too_small_and_one_at_the_edge_too_close() {
     let far = picture("obama.jpg").scaled(0.3).expect("scaling works");
     assert!(defects(&mut pipeline, &far).contains(&QualityDefect::TooSmall));
     // The frame ends in the middle of the forehead and of the chin.
-    let near = picture("obama.jpg").part(360, 160, 260, 200).expect("inside the frame");
+    let near = picture("obama.jpg")
+        .part(360, 160, 260, 200)
+        .expect("inside the frame");
     let seen = faces(&mut pipeline, &near);
     assert!(
         seen.is_empty() || seen[0].defects.contains(&QualityDefect::TooClose),
@@ -80,7 +94,10 @@ fn dark_bright_and_flat_faces_are_named() {
     ] {
         let relit = frame.relit(gain, offset).expect("relighting works");
         let found = defects(&mut pipeline, &relit);
-        assert!(found.contains(&defect), "{defect:?} expected, found {found:?}");
+        assert!(
+            found.contains(&defect),
+            "{defect:?} expected, found {found:?}"
+        );
     }
 }
 
@@ -89,9 +106,17 @@ fn profile_and_leaning_heads_are_named() {
     let mut pipeline = pipeline();
     // From left to right: a profile; in the other picture the second head leans by about 37 degrees.
     let profile = &faces(&mut pipeline, &picture("sample2.jpg"))[0];
-    assert!(profile.defects.contains(&QualityDefect::TurnedAway), "{:?}", profile.defects);
+    assert!(
+        profile.defects.contains(&QualityDefect::TurnedAway),
+        "{:?}",
+        profile.defects
+    );
     let leaning = &faces(&mut pipeline, &picture("sample1.jpg"))[1];
-    assert!(leaning.defects.contains(&QualityDefect::Rolled), "{:?}", leaning.defects);
+    assert!(
+        leaning.defects.contains(&QualityDefect::Rolled),
+        "{:?}",
+        leaning.defects
+    );
 }
 
 #[test]
@@ -99,6 +124,9 @@ fn every_defect_has_a_cue_for_the_person() {
     let mut pipeline = pipeline();
     let soft = blurred(&picture("biden.jpg"), 12.0).expect("blurring works");
     for defect in defects(&mut pipeline, &soft) {
-        assert!(defect.cue().starts_with("Please") || defect.cue().contains("lease"), "{defect:?}");
+        assert!(
+            defect.cue().starts_with("Please") || defect.cue().contains("lease"),
+            "{defect:?}"
+        );
     }
 }
