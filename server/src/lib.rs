@@ -1,1 +1,21 @@
-//! Filled by its first commit.
+//! The central server: registry, search, decisions, audit log, officers' console.
+//!
+//! It never sees pixels: pictures are sealed by the agents and opened only for an officer's browser, undecoded.
+//! No SQL outside `store`, no HTML outside `console`.
+
+pub mod audit;
+pub mod authority;
+pub mod clock;
+pub mod config;
+pub mod console;
+pub mod gates;
+pub mod installation;
+pub mod officers;
+pub mod passages;
+pub mod registry;
+pub mod reviews;
+pub mod sealing;
+pub mod serve;
+pub mod state;
+pub mod store;
+pub mod tls;

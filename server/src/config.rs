@@ -1,0 +1,80 @@
+//! `server.toml`: written by `init`, read by every command.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use sallyport_domain::SiteId;
+use serde::{Deserialize, Serialize};
+
+/// Configuration of one installation.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The correctional centre.
+    pub site: SiteId,
+    /// Names and addresses under which gates and browsers reach this server; they stand in its certificate.
+    pub hostnames: Vec<String>,
+    /// Where gates connect.
+    pub gate_listen: SocketAddr,
+    /// Where browsers connect.
+    pub console_listen: SocketAddr,
+    /// Database address; empty means SQLite in the data folder.
+    #[serde(default)]
+    pub database: String,
+    /// The site's offset east of UTC in minutes, for schedules.
+    pub utc_offset_minutes: i32,
+    /// How long after enrolment doors stay shut for a new person, seconds.
+    pub cool_off_seconds: u32,
+}
+
+impl Config {
+    /// Reads the configuration of a data folder.
+    ///
+    /// # Errors
+    /// Not there, or not valid.
+    pub fn load(data: &Path) -> anyhow::Result<Self> {
+        let path = Self::path(data);
+        let text = std::fs::read_to_string(&path).with_context(|| {
+            format!(
+                "{} could not be read. Is {} the data folder? Create one with: sallyport-server init --data DIR --site NAME",
+                path.display(),
+                data.display()
+            )
+        })?;
+        toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
+    }
+
+    /// Writes the configuration of a new data folder.
+    ///
+    /// # Errors
+    /// It is there already, or the disk refuses.
+    pub fn create(&self, data: &Path) -> anyhow::Result<()> {
+        let path = Self::path(data);
+        if path.exists() {
+            bail!("{} exists already; this folder holds an installation. Choose another folder.", path.display());
+        }
+        std::fs::write(&path, toml::to_string(self).context("writing the configuration")?)
+            .with_context(|| format!("writing {}", path.display()))
+    }
+
+    fn path(data: &Path) -> PathBuf {
+        data.join("server.toml")
+    }
+
+    /// The database address.
+    #[must_use]
+    pub fn database_url(&self, data: &Path) -> String {
+        if self.database.is_empty() {
+            format!("sqlite://{}?mode=rwc", data.join("sallyport.db").display())
+        } else {
+            self.database.clone()
+        }
+    }
+
+    /// The audit log's name; also its key's name.
+    #[must_use]
+    pub fn log_origin(&self) -> String {
+        format!("sallyport/{}/audit1", self.site)
+    }
+}

@@ -1,0 +1,185 @@
+//! Gates, their keys and join tokens.
+
+use sallyport_domain::{GateId, Timestamp};
+use sqlx::Row;
+
+use super::{Store, StoreError, Write};
+
+/// A gate's row.
+#[derive(Debug, Clone)]
+pub struct GateRow {
+    /// Which gate.
+    pub id: GateId,
+    /// Which way it leads, `entry` or `exit`.
+    pub direction: String,
+    /// Its policy, JSON.
+    pub policy: String,
+    /// Locked down by an officer.
+    pub locked_down: bool,
+    /// Last heartbeat.
+    pub last_seen: Option<Timestamp>,
+    /// Health of its cameras, JSON.
+    pub health: Option<String>,
+}
+
+fn gate_row(row: &sqlx::any::AnyRow) -> Result<GateRow, StoreError> {
+    Ok(GateRow {
+        id: row.try_get::<String, _>(0)?.parse().map_err(|_| StoreError::Corrupt("gate.id"))?,
+        direction: row.try_get(1)?,
+        policy: row.try_get(2)?,
+        locked_down: row.try_get::<i64, _>(3)? != 0,
+        last_seen: row.try_get::<Option<i64>, _>(4)?.map(Timestamp::from_micros),
+        health: row.try_get(5)?,
+    })
+}
+
+impl Write<'_> {
+    /// Adds a gate; `false` when it exists.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn gate_insert(
+        &mut self,
+        gate: &GateId,
+        direction: &str,
+        policy: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "INSERT INTO gate (id, direction, policy, locked_down, created_at) VALUES ($1, $2, $3, 0, $4) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(gate.as_str().to_owned())
+        .bind(direction.to_owned())
+        .bind(policy.to_owned())
+        .bind(now.as_micros())
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Adds a join token's hash.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn join_token_insert(
+        &mut self,
+        secret_sha256: &str,
+        gate: &GateId,
+        expires_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO join_token (secret_sha256, gate_id, expires_at) VALUES ($1, $2, $3)")
+            .bind(secret_sha256.to_owned())
+            .bind(gate.as_str().to_owned())
+            .bind(expires_at.as_micros())
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    /// Uses a join token up; `false` when it is unknown, used, expired or of another gate.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn join_token_use(
+        &mut self,
+        secret_sha256: &str,
+        gate: &GateId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE join_token SET used_at = $1 WHERE secret_sha256 = $2 AND gate_id = $3 AND used_at IS NULL AND expires_at > $1",
+        )
+        .bind(now.as_micros())
+        .bind(secret_sha256.to_owned())
+        .bind(gate.as_str().to_owned())
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Allows a key for a gate.
+    ///
+    /// # Errors
+    /// The database failed, or the key is known already.
+    pub async fn gate_key_insert(
+        &mut self,
+        spki_sha256: &str,
+        gate: &GateId,
+        now: Timestamp,
+        not_after: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO gate_key (spki_sha256, gate_id, issued_at, not_after) VALUES ($1, $2, $3, $4)")
+            .bind(spki_sha256.to_owned())
+            .bind(gate.as_str().to_owned())
+            .bind(now.as_micros())
+            .bind(not_after.as_micros())
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    /// Revokes all keys of a gate; returns how many.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn gate_revoke(&mut self, gate: &GateId, now: Timestamp) -> Result<u64, StoreError> {
+        let done = sqlx::query("UPDATE gate_key SET revoked_at = $1 WHERE gate_id = $2 AND revoked_at IS NULL")
+            .bind(now.as_micros())
+            .bind(gate.as_str().to_owned())
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(done.rows_affected())
+    }
+}
+
+impl Store {
+    /// Which gate may use this key now.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn gate_of_key(&self, spki_sha256: &str, now: Timestamp) -> Result<Option<GateId>, StoreError> {
+        let query = sqlx::query(
+            "SELECT gate_id FROM gate_key WHERE spki_sha256 = $1 AND revoked_at IS NULL AND not_after > $2",
+        )
+        .bind(spki_sha256.to_owned())
+        .bind(now.as_micros());
+        self.optional(query)
+            .await?
+            .map(|row| row.try_get::<String, _>(0)?.parse().map_err(|_| StoreError::Corrupt("gate_key.gate_id")))
+            .transpose()
+    }
+
+    /// One gate.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn gate(&self, gate: &GateId) -> Result<Option<GateRow>, StoreError> {
+        let query =
+            sqlx::query("SELECT id, direction, policy, locked_down, last_seen, health FROM gate WHERE id = $1")
+                .bind(gate.as_str().to_owned());
+        self.optional(query).await?.as_ref().map(gate_row).transpose()
+    }
+
+    /// All gates by name.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn gates(&self) -> Result<Vec<GateRow>, StoreError> {
+        let rows = self
+            .all(sqlx::query("SELECT id, direction, policy, locked_down, last_seen, health FROM gate ORDER BY id"))
+            .await?;
+        rows.iter().map(gate_row).collect()
+    }
+
+    /// Notes a heartbeat.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn gate_seen(&self, gate: &GateId, now: Timestamp, health: &str) -> Result<(), StoreError> {
+        let query = sqlx::query("UPDATE gate SET last_seen = $1, health = $2 WHERE id = $3")
+            .bind(now.as_micros())
+            .bind(health.to_owned())
+            .bind(gate.as_str().to_owned());
+        self.execute(query).await.map(drop)
+    }
+}

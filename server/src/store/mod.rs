@@ -1,0 +1,191 @@
+//! Storage. All SQL of the server is in this folder, in a portable subset: `$1` placeholders, `RETURNING`, `ON CONFLICT`,
+//! times as microseconds in 64-bit integers. One text serves SQLite and PostgreSQL through sqlx's runtime-chosen driver
+//! (docs/adr/0005).
+
+pub mod gates;
+pub mod log;
+pub mod officers;
+pub mod passages;
+pub mod registry;
+
+use sqlx::any::{AnyArguments, AnyPoolOptions, AnyRow};
+use sqlx::{Any, AnyPool, Row};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// Why the store did not do what was asked. Carries no personal data.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database failed: full disk, lost connection, broken file.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+    /// A migration failed.
+    #[error("the database schema could not be brought up to date")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A stored value is not what it should be.
+    #[error("a stored value in {0} is not valid")]
+    Corrupt(&'static str),
+    /// A durability setting is weaker than required.
+    #[error("the database setting {name} is '{value}', but the audit log needs '{needed}'; refusing to start")]
+    NotDurable {
+        /// Setting.
+        name: &'static str,
+        /// Found.
+        value: String,
+        /// Needed.
+        needed: &'static str,
+    },
+}
+
+/// The database.
+#[derive(Debug)]
+pub struct Store {
+    pool: AnyPool,
+    engine: Engine,
+    /// One writer at a time: the log has one sequencer, and SQLite one writer anyway.
+    writer: Mutex<()>,
+}
+
+/// Which database engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// SQLite, embedded.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+}
+
+/// A write transaction; holds the writer's seat until it ends.
+pub struct Write<'a> {
+    pub(crate) transaction: sqlx::Transaction<'a, Any>,
+    _seat: MutexGuard<'a, ()>,
+}
+
+impl Write<'_> {
+    /// Makes everything written durable.
+    ///
+    /// # Errors
+    /// The database refuses; then nothing was written.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
+}
+
+pub(crate) type Query<'q> = sqlx::query::Query<'q, Any, AnyArguments>;
+
+impl Store {
+    /// Opens the database, brings the schema up to date and asserts its durability settings.
+    ///
+    /// # Errors
+    /// Not reachable, schema not migratable, or not durable.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let engine = if url.starts_with("postgres") { Engine::Postgres } else { Engine::Sqlite };
+        let pool = AnyPoolOptions::new()
+            .max_connections(8)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    use sqlx::Executor as _;
+                    if engine == Engine::Sqlite {
+                        for pragma in [
+                            "PRAGMA journal_mode = WAL",
+                            "PRAGMA synchronous = FULL",
+                            "PRAGMA foreign_keys = ON",
+                            "PRAGMA secure_delete = ON",
+                            "PRAGMA busy_timeout = 5000",
+                        ] {
+                            connection.execute(pragma).await?;
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .connect(url)
+            .await?;
+        match engine {
+            Engine::Sqlite => sqlx::migrate!("../migrations/sqlite").run(&pool).await?,
+            Engine::Postgres => sqlx::migrate!("../migrations/postgres").run(&pool).await?,
+        }
+        let store = Self { pool, engine, writer: Mutex::new(()) };
+        store.assert_durable().await?;
+        Ok(store)
+    }
+
+    async fn assert_durable(&self) -> Result<(), StoreError> {
+        let settings: &[(&'static str, &'static str, &'static str)] = match self.engine {
+            Engine::Sqlite => &[
+                ("journal_mode", "PRAGMA journal_mode", "wal"),
+                ("synchronous", "SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous", "2"),
+                ("foreign_keys", "SELECT CAST(foreign_keys AS TEXT) FROM pragma_foreign_keys", "1"),
+            ],
+            Engine::Postgres => &[
+                ("fsync", "SHOW fsync", "on"),
+                ("synchronous_commit", "SHOW synchronous_commit", "on"),
+                ("full_page_writes", "SHOW full_page_writes", "on"),
+            ],
+        };
+        for (name, query, needed) in settings {
+            let row = sqlx::query(*query).fetch_one(&self.pool).await?;
+            let value: String = row.try_get(0)?;
+            if value != *needed {
+                return Err(StoreError::NotDurable { name, value, needed });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the writer's seat and begins a transaction.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub async fn write(&self) -> Result<Write<'_>, StoreError> {
+        let seat = self.writer.lock().await;
+        let transaction = match self.engine {
+            Engine::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
+            Engine::Postgres => {
+                let mut transaction = self.pool.begin().await?;
+                // One sequencer over all replicas.
+                sqlx::query("SELECT CAST(pg_advisory_xact_lock(7306) AS TEXT)").execute(&mut *transaction).await?;
+                transaction
+            }
+        };
+        Ok(Write { transaction, _seat: seat })
+    }
+
+    /// Runs a statement outside any transaction.
+    pub(crate) async fn execute(&self, query: Query<'_>) -> Result<u64, StoreError> {
+        let _seat = self.writer.lock().await;
+        Ok(query.execute(&self.pool).await?.rows_affected())
+    }
+
+    pub(crate) async fn optional(&self, query: Query<'_>) -> Result<Option<AnyRow>, StoreError> {
+        Ok(query.fetch_optional(&self.pool).await?)
+    }
+
+    pub(crate) async fn all(&self, query: Query<'_>) -> Result<Vec<AnyRow>, StoreError> {
+        Ok(query.fetch_all(&self.pool).await?)
+    }
+
+    /// A sealed setting of the installation.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = sqlx::query("SELECT value_sealed FROM setting WHERE name = $1").bind(name.to_owned());
+        self.optional(query).await?.map(|row| Ok(row.try_get(0)?)).transpose()
+    }
+
+    /// Stores a sealed setting once; an existing one is never replaced.
+    ///
+    /// # Errors
+    /// The database failed, or it exists.
+    pub async fn add_setting(&self, name: &str, sealed: Vec<u8>) -> Result<(), StoreError> {
+        let query =
+            sqlx::query("INSERT INTO setting (name, value_sealed) VALUES ($1, $2)").bind(name.to_owned()).bind(sealed);
+        self.execute(query).await.map(drop)
+    }
+
+    /// Closes all connections after their work is done.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
