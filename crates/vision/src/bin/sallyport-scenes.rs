@@ -20,7 +20,9 @@ const FRAMES: u32 = 10;
 /// Size of the gate camera's frames.
 const CAMERA: (i32, i32) = (960, 720);
 /// Height of a face at the gate, pixels.
-const FACE_PX: f32 = 230.0;
+const FACE_PX: f32 = 200.0;
+/// Height of a face in an enrolment picture, pixels.
+const ENROLMENT_FACE_PX: f32 = 240.0;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -99,7 +101,7 @@ fn enrolment_pictures(studio: &mut Studio, folder: &Path) -> Result<(), Failure>
         ("person-d", "sample3.jpg", 1),
     ] {
         fs::create_dir_all(folder.join(person))?;
-        let portrait = studio.person(source, from_left)?;
+        let portrait = studio.portrait(source, from_left, ENROLMENT_FACE_PX)?;
         fs::write(
             folder.join(person).join("picture-1.jpg"),
             portrait.to_jpeg(95)?,
@@ -139,8 +141,8 @@ fn passages(studio: &mut Studio) -> Result<Vec<Passage>, Failure> {
             Some("person-d"),
             &["grant"],
             "another picture of an enrolled person",
-            // The head leans by 30 degrees in the photograph; most of that is turned back.
-            turned(&studio.person("sample1.jpg", 2)?, 18.0)?,
+            // The head leans by 45 degrees in the photograph; most of that is turned back.
+            turned(&studio.person("sample1.jpg", 2)?, 36.0)?,
         ),
         passage(
             "stranger-two",
@@ -208,6 +210,15 @@ impl Studio {
 
     /// One person of a picture, counted from the left, alone before the gate's camera.
     fn person(&mut self, picture: &str, from_left: usize) -> Result<Frame, Failure> {
+        self.portrait(picture, from_left, FACE_PX)
+    }
+
+    fn portrait(
+        &mut self,
+        picture: &str,
+        from_left: usize,
+        face_px: f32,
+    ) -> Result<Frame, Failure> {
         let path = self.fixtures.join(picture);
         let file = fs::read(&path)
             .map_err(|error| format!("{}: {error}; run deploy/setup", path.display()))?;
@@ -220,6 +231,6 @@ impl Studio {
             .map(|seen| seen.face)
             .collect();
         faces.sort_by(|a, b| a.left.total_cmp(&b.left));
-        Ok(alone(&frame, &faces, from_left, CAMERA, FACE_PX)?)
+        Ok(alone(&frame, &faces, from_left, CAMERA, face_px)?)
     }
 }
