@@ -165,7 +165,10 @@ impl Agent {
             spool,
             inbox: Arc::new(Inbox::new(parts.cameras.len())),
             board: Arc::new(HealthBoard::new(
-                parts.cameras.iter().map(|(opener, _)| opener.name().to_owned()),
+                parts
+                    .cameras
+                    .iter()
+                    .map(|(opener, _)| opener.name().to_owned()),
             )),
             stage: parts.stage.clone(),
             stop: parts.stop.clone(),

@@ -373,9 +373,9 @@ fn acquire(
         .chain(several.then_some(QualityDefect::SeveralFaces))
     {
         *acquiring.defects.entry(defect).or_default() += 1;
-        let due = acquiring.cue.is_none_or(|(shown, at)| {
-            shown != defect && now.mono.since(at) >= policy.cue_interval
-        });
+        let due = acquiring
+            .cue
+            .is_none_or(|(shown, at)| shown != defect && now.mono.since(at) >= policy.cue_interval);
         if due {
             acquiring.cue = Some((defect, now.mono));
             actions.push(Action::Show(Message::Cue(defect)));

@@ -101,7 +101,11 @@ struct JoinArgs {
     #[arg(long)]
     server: String,
     /// The join token.
-    #[arg(long, required_unless_present = "token_file", conflicts_with = "token_file")]
+    #[arg(
+        long,
+        required_unless_present = "token_file",
+        conflicts_with = "token_file"
+    )]
     token: Option<String>,
     /// File with the join token; `-` for standard input.
     #[arg(long)]

@@ -234,7 +234,10 @@ pub enum DoorConfig {
 /// Time-outs of capture, in seconds.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[expect(missing_docs, reason = "explained at CapturePolicy and in the example file")]
+#[expect(
+    missing_docs,
+    reason = "explained at CapturePolicy and in the example file"
+)]
 pub struct CaptureConfig {
     pub samples_wanted: u8,
     pub acquire_timeout_s: f64,
@@ -332,12 +335,27 @@ impl Config {
         };
         within("heartbeat_s", self.heartbeat_s, 0.05, 30.0)?;
         let capture = &self.capture;
-        within("capture.acquire_timeout_s", capture.acquire_timeout_s, 0.5, 120.0)?;
-        within("capture.decide_timeout_s", capture.decide_timeout_s, 0.5, 60.0)?;
+        within(
+            "capture.acquire_timeout_s",
+            capture.acquire_timeout_s,
+            0.5,
+            120.0,
+        )?;
+        within(
+            "capture.decide_timeout_s",
+            capture.decide_timeout_s,
+            0.5,
+            60.0,
+        )?;
         within("capture.review_wait_s", capture.review_wait_s, 0.0, 3_600.0)?;
         within("capture.show_s", capture.show_s, 0.0, 60.0)?;
         within("capture.leave_after_s", capture.leave_after_s, 0.1, 30.0)?;
-        within("capture.review_leave_after_s", capture.review_leave_after_s, 0.1, 60.0)?;
+        within(
+            "capture.review_leave_after_s",
+            capture.review_leave_after_s,
+            0.1,
+            60.0,
+        )?;
         within("capture.cue_interval_s", capture.cue_interval_s, 0.0, 10.0)?;
         if !(1..=5).contains(&capture.samples_wanted) {
             return Err("capture.samples_wanted must lie between 1 and 5".to_owned());
@@ -346,8 +364,16 @@ impl Config {
             return Err("there is no [[camera]]; add at least one".to_owned());
         }
         for (index, camera) in self.cameras.iter().enumerate() {
-            if self.cameras.iter().skip(index + 1).any(|other| other.name() == camera.name()) {
-                return Err(format!("two cameras are called {:?}; names must differ", camera.name()));
+            if self
+                .cameras
+                .iter()
+                .skip(index + 1)
+                .any(|other| other.name() == camera.name())
+            {
+                return Err(format!(
+                    "two cameras are called {:?}; names must differ",
+                    camera.name()
+                ));
             }
             match camera {
                 CameraConfig::Replay(replay) => {
@@ -378,10 +404,14 @@ impl Config {
             }
         }
         let vision = &mut self.vision;
-        [&mut vision.models, &mut vision.manifest, &mut vision.onnxruntime]
-            .into_iter()
-            .flatten()
-            .for_each(anchor);
+        [
+            &mut vision.models,
+            &mut vision.manifest,
+            &mut vision.onnxruntime,
+        ]
+        .into_iter()
+        .flatten()
+        .for_each(anchor);
     }
 }
 

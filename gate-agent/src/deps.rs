@@ -44,10 +44,7 @@ impl Deps {
     ///
     /// # Errors
     /// No random bytes.
-    pub fn new_transaction(
-        &self,
-        now: Timestamp,
-    ) -> Result<(TransactionId, String), RandomError> {
+    pub fn new_transaction(&self, now: Timestamp) -> Result<(TransactionId, String), RandomError> {
         let mut id = [0; 10];
         let mut nonce = [0; 16];
         self.random.fill(&mut id)?;

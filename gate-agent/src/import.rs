@@ -19,8 +19,8 @@ use sallyport_protocol::{
 use sha2::{Digest as _, Sha256};
 
 pub use people::{InputError, Person, PicturePath, read_input};
-use report::{Line, Report};
 pub use report::ReportError;
+use report::{Line, Report};
 
 use crate::deps::Random;
 use crate::seal::{SealError, SealingKey};
@@ -126,7 +126,8 @@ pub enum ImportEvent {
 }
 
 /// Analyses the bytes of one picture file; the outer error means that the models are broken.
-pub type Prepare<'a> = dyn FnMut(&[u8]) -> Result<Result<PreparedPicture, PictureRefusal>, String> + 'a;
+pub type Prepare<'a> =
+    dyn FnMut(&[u8]) -> Result<Result<PreparedPicture, PictureRefusal>, String> + 'a;
 /// Sends one person to the server.
 pub type Send<'a> = dyn Fn(&EnrolmentSubmission) -> Result<EnrolmentOutcome, UplinkError> + 'a;
 
@@ -327,7 +328,10 @@ fn subject_id(seed: &[u8; 32], person: &str) -> SubjectId {
     hash.update(person.as_bytes());
     let digest = hash.finalize();
     let mut bytes = [0; 16];
-    bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    bytes
+        .iter_mut()
+        .zip(digest)
+        .for_each(|(to, from)| *to = from);
     SubjectId::from_uuid(uuid::Builder::from_custom_bytes(bytes).into_uuid())
 }
 

@@ -33,7 +33,9 @@ pub enum JoinError {
     #[error("the device key could not be made: {0}")]
     Key(#[from] rcgen::Error),
     /// The answer's CA is not the one of the token.
-    #[error("the server answered with another certificate authority than the token names; check that the server is the right one")]
+    #[error(
+        "the server answered with another certificate authority than the token names; check that the server is the right one"
+    )]
     OtherCa,
     /// The answer's sealing key.
     #[error(transparent)]

@@ -162,13 +162,17 @@ mod tests {
     fn a_sealed_picture_opens_only_for_its_own_transaction() {
         let (private, public) = keys();
         let key = SealingKey::from_base64(&public).unwrap();
-        let sealed = key.seal_jpeg(b"picture", "transaction-1", &OsRandom).unwrap();
+        let sealed = key
+            .seal_jpeg(b"picture", "transaction-1", &OsRandom)
+            .unwrap();
         assert_eq!(
             open(&private, &sealed, "transaction-1").as_deref(),
             Some(&b"picture"[..])
         );
         assert_eq!(open(&private, &sealed, "transaction-2"), None);
-        let again = key.seal_jpeg(b"picture", "transaction-1", &OsRandom).unwrap();
+        let again = key
+            .seal_jpeg(b"picture", "transaction-1", &OsRandom)
+            .unwrap();
         assert_ne!(sealed.enc, again.enc, "every picture has its own key");
     }
 

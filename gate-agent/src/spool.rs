@@ -38,7 +38,9 @@ pub enum SpoolError {
         source: io::Error,
     },
     /// No room for a door report.
-    #[error("the spool is full of door reports that the server has not taken; restore the connection to the server")]
+    #[error(
+        "the spool is full of door reports that the server has not taken; restore the connection to the server"
+    )]
     Full,
     /// A record could not be written as JSON.
     #[error("a report could not be written as JSON")]

@@ -19,7 +19,9 @@ use crate::durable;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// A file operation failed.
-    #[error("{what} {path}: {source}; check that the folder exists, belongs to this user and has free space")]
+    #[error(
+        "{what} {path}: {source}; check that the folder exists, belongs to this user and has free space"
+    )]
     Io {
         /// What was tried.
         what: &'static str,
@@ -29,16 +31,22 @@ pub enum StateError {
         source: io::Error,
     },
     /// The gate has not joined.
-    #[error("{0} holds no joined gate; run `sallyport-gate join` with a token from the server first")]
+    #[error(
+        "{0} holds no joined gate; run `sallyport-gate join` with a token from the server first"
+    )]
     NotJoined(PathBuf),
     /// A file is damaged.
     #[error("{0} is damaged; join the gate again with a new token")]
     Damaged(PathBuf),
     /// Other users can read the device key.
-    #[error("{0} can be read by other users; run `chmod 600` on it, or better join again with a new token")]
+    #[error(
+        "{0} can be read by other users; run `chmod 600` on it, or better join again with a new token"
+    )]
     KeyExposed(PathBuf),
     /// The gate has joined already.
-    #[error("{0} already holds the gate {1}; use another folder, or remove this one if the gate is to be replaced")]
+    #[error(
+        "{0} already holds the gate {1}; use another folder, or remove this one if the gate is to be replaced"
+    )]
     AlreadyJoined(PathBuf, GateId),
 }
 
@@ -93,6 +101,14 @@ impl StateFolder {
         Ok(Self {
             root: root.to_owned(),
         })
+    }
+
+    /// Uses a folder that is there or not; nothing is created.
+    #[must_use]
+    pub fn existing(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
     }
 
     /// Folder of the spool.
@@ -219,7 +235,10 @@ mod tests {
         assert!(state.device_key().unwrap().is_none());
         state.keep_device_key("key").unwrap();
         let path = folder.path().join("gate/device.key");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         assert!(state.device_key().unwrap().is_some());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(state.device_key(), Err(StateError::KeyExposed(_))));

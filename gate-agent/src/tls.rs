@@ -8,7 +8,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::state::Identity;
@@ -20,7 +22,9 @@ pub enum TlsError {
     #[error("the gate's {0} is damaged; join the gate again with a new token")]
     Damaged(&'static str),
     /// `rustls` refused.
-    #[error("the gate's certificate and key cannot be used: {0}; join the gate again with a new token")]
+    #[error(
+        "the gate's certificate and key cannot be used: {0}; join the gate again with a new token"
+    )]
     Rustls(#[from] rustls::Error),
 }
 

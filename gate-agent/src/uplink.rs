@@ -32,7 +32,9 @@ const ENROLMENT_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum UplinkError {
     /// No connection, TLS refused, or no answer in time.
-    #[error("the server cannot be reached: {0}; check the network, the server and the gate's certificate")]
+    #[error(
+        "the server cannot be reached: {0}; check the network, the server and the gate's certificate"
+    )]
     Unreachable(String),
     /// The server answered with an error.
     #[error("the server refused the request (status {status}, {code}): {message}")]
@@ -45,7 +47,9 @@ pub enum UplinkError {
         message: String,
     },
     /// The answer is not what the protocol says.
-    #[error("the server's answer to {0} is not understood; agent and server may be of different versions")]
+    #[error(
+        "the server's answer to {0} is not understood; agent and server may be of different versions"
+    )]
     BadAnswer(&'static str),
 }
 
@@ -139,7 +143,9 @@ impl Uplink {
         loop {
             // Each attempt gets the time that is left, so that the whole never outlasts the
             // deadline by more than one connection set-up.
-            let left = deadline.since(self.clock.mono()).max(Duration::from_millis(100));
+            let left = deadline
+                .since(self.clock.mono())
+                .max(Duration::from_millis(100));
             match self.passage(request, left) {
                 Ok(decision) => return Ok(decision),
                 Err(error) => {
@@ -159,7 +165,10 @@ impl Uplink {
     ///
     /// # Errors
     /// See [`UplinkError`].
-    pub fn review(&self, transaction: TransactionId) -> Result<Option<PassageDecision>, UplinkError> {
+    pub fn review(
+        &self,
+        transaction: TransactionId,
+    ) -> Result<Option<PassageDecision>, UplinkError> {
         let url = format!("{}{}?transaction={transaction}", self.base, paths::REVIEW);
         let response = self
             .agent

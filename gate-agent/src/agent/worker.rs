@@ -128,7 +128,11 @@ impl Worker {
             }
         };
         self.blind = false;
-        let fresh = match self.shared.deps.new_transaction(self.shared.deps.clock.wall()) {
+        let fresh = match self
+            .shared
+            .deps
+            .new_transaction(self.shared.deps.clock.wall())
+        {
             Ok((transaction, _)) => transaction,
             Err(error) => {
                 self.trouble(&error.to_string());
@@ -285,7 +289,11 @@ impl Worker {
             cancel: Arc::new(AtomicBool::new(false)),
         });
         self.background("passage", transaction, false, move |shared| {
-            Some(shared.uplink.passage_until(&request, deadline, &shared.stop))
+            Some(
+                shared
+                    .uplink
+                    .passage_until(&request, deadline, &shared.stop),
+            )
         })?;
         self.shared.emit(AgentEvent::Submitted { transaction });
         Ok(())
@@ -305,7 +313,10 @@ impl Worker {
                         return Some(Ok(decision));
                     }
                     Ok(_) => {
-                        shared.deps.clock.wait(&shared.stop, Duration::from_millis(200));
+                        shared
+                            .deps
+                            .clock
+                            .wait(&shared.stop, Duration::from_millis(200));
                     }
                     Err(error) if error.is_passing() => {
                         tracing::warn!(transaction.id = %transaction, "the review waits: {error}");
@@ -414,7 +425,11 @@ impl Worker {
         let transaction = permit.transaction();
         let at = self.shared.deps.clock.wall();
         // Written before the relay moves: a release that cannot be recorded does not happen.
-        let released = match self.shared.spool.intend_release(&self.shared.gate, transaction, at) {
+        let released = match self
+            .shared
+            .spool
+            .intend_release(&self.shared.gate, transaction, at)
+        {
             Err(error) => {
                 self.not_released(transaction, &error.to_string());
                 false
@@ -444,7 +459,10 @@ impl Worker {
 
     fn reject(&self, transaction: TransactionId) {
         let at = self.shared.deps.clock.wall();
-        let kept = self.shared.spool.reject_order(&self.shared.gate, transaction, at);
+        let kept = self
+            .shared
+            .spool
+            .reject_order(&self.shared.gate, transaction, at);
         if let Err(error) = kept {
             self.trouble(&error.to_string());
         }

@@ -82,7 +82,9 @@ impl CameraOpener for ReplayOpener {
             )
         };
         if !(self.settings.rate_fps > 0.0 && self.settings.rate_fps <= 240.0) {
-            return Err(CameraError("rate_fps must lie between 0 and 240".to_owned()));
+            return Err(CameraError(
+                "rate_fps must lie between 0 and 240".to_owned(),
+            ));
         }
         Ok(Box::new(Replay {
             name: self.name.clone(),
@@ -233,7 +235,10 @@ impl Replay {
                             continue;
                         }
                         if self.settings.until_answered {
-                            tracing::error!(scene = scene + 1, "no picture of this scene could be read; it is left out");
+                            tracing::error!(
+                                scene = scene + 1,
+                                "no picture of this scene could be read; it is left out"
+                            );
                             self.stage.note_trouble();
                         }
                         self.place = Place::Gap { scene, frames: 0 };
@@ -251,8 +256,8 @@ impl Replay {
                         continue;
                     }
                     // While the answer is awaited the person stands still.
-                    let still = self.settings.until_answered
-                        && self.stage.phase() == Phase::Answering;
+                    let still =
+                        self.settings.until_answered && self.stage.phase() == Phase::Answering;
                     if held >= self.settings.hold_frames.max(1) && !still {
                         self.place = Place::Scene {
                             scene,
@@ -320,7 +325,11 @@ impl Replay {
     /// The picture, stamped now; `None` when it cannot be decoded, which is logged once.
     fn load(&mut self, path: &Path) -> Option<Frame> {
         let now = self.clock.wall();
-        if self.picture.as_ref().is_none_or(|(loaded, _)| loaded != path) {
+        if self
+            .picture
+            .as_ref()
+            .is_none_or(|(loaded, _)| loaded != path)
+        {
             let decoded = fs::read(path)
                 .map_err(|error| error.to_string())
                 .and_then(|bytes| {

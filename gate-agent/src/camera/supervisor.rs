@@ -240,10 +240,7 @@ impl<N: Send + 'static> Supervised<N> {
                 let ended = read(&*opener, &*clock, &reading, |frame| {
                     inbox.put_frame(index, Arc::new(frame));
                 });
-                reading
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .ended = Some(ended);
+                reading.lock().unwrap_or_else(PoisonError::into_inner).ended = Some(ended);
                 hanging.fetch_sub(1, Ordering::SeqCst);
             })
             .map(drop)
@@ -252,7 +249,10 @@ impl<N: Send + 'static> Supervised<N> {
     fn health(&self, health: CameraHealth) {
         if self.board.set(self.index, health.clone()) {
             let name = self.opener.name();
-            if matches!(health, CameraHealth::Ok | CameraHealth::Opening | CameraHealth::Finished) {
+            if matches!(
+                health,
+                CameraHealth::Ok | CameraHealth::Opening | CameraHealth::Finished
+            ) {
                 tracing::info!(camera = name, "camera: {}", health.text());
             } else {
                 tracing::warn!(camera = name, "camera: {}", health.text());

@@ -134,7 +134,10 @@ mod tests {
     #[test]
     fn stills_are_no_frozen_camera_when_the_policy_says_so() {
         let mut dog = Watchdog::new(
-            WatchdogPolicy { frozen_after: None, ..POLICY },
+            WatchdogPolicy {
+                frozen_after: None,
+                ..POLICY
+            },
             at(0),
         );
         for second in 0..100 {

@@ -114,8 +114,15 @@ fn a_granted_person_passes_once_and_the_next_one_begins_afresh() {
     let mut drive = Drive::new();
     let transaction = drive.capture();
     assert_eq!(opens(&drive.grant(transaction)), 1);
-    assert_eq!(opens(&drive.grant(transaction)), 0, "a second permit is discarded");
-    let shown = drive.step(Event::Door { transaction, released: true });
+    assert_eq!(
+        opens(&drive.grant(transaction)),
+        0,
+        "a second permit is discarded"
+    );
+    let shown = drive.step(Event::Door {
+        transaction,
+        released: true,
+    });
     assert_eq!(shows(&shown), [Message::Granted]);
     // Standing there does not begin another passage.
     for _ in 0..100 {
@@ -189,7 +196,10 @@ fn a_review_can_open_and_leaving_cancels_it() {
     let transaction = drive.capture();
     drive.answer(transaction, Answer::Referred(ReasonCode::NotRecognised));
     drive.pass(3_900);
-    assert!(drive.step(Event::Tick).is_empty(), "looking round is not leaving");
+    assert!(
+        drive.step(Event::Tick).is_empty(),
+        "looking round is not leaving"
+    );
     drive.pass(200);
     let actions = drive.step(Event::Tick);
     assert!(matches!(actions[0], Action::CancelReview { .. }));
@@ -210,7 +220,12 @@ fn a_blurred_person_fails_with_the_cue_that_would_have_helped() {
         for action in drive.see(Some(1), 0, defects) {
             match action {
                 Action::Show(message) => shown.push(message),
-                Action::ReportFailure { defects, began_at, ended_at, .. } => {
+                Action::ReportFailure {
+                    defects,
+                    began_at,
+                    ended_at,
+                    ..
+                } => {
                     failure = Some((defects, ended_at.millis_since(began_at)));
                 }
                 _ => panic!("nothing else may happen"),
@@ -251,7 +266,10 @@ fn a_door_that_does_not_answer_calls_an_officer() {
     let mut drive = Drive::new();
     let transaction = drive.capture();
     drive.grant(transaction);
-    let actions = drive.step(Event::Door { transaction, released: false });
+    let actions = drive.step(Event::Door {
+        transaction,
+        released: false,
+    });
     assert_eq!(shows(&actions), [Message::CallOfficer]);
 }
 

@@ -43,11 +43,15 @@ fn category(text: &str) -> Result<SubjectCategory, String> {
 
 pub(super) fn import(args: &ImportArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
     let people = read_input(&args.input, args.category)?;
-    let identity = StateFolder::create(&args.state)?.identity()?;
+    let identity = StateFolder::existing(&args.state).identity()?;
     let mut pipeline = args
         .models
         .pipeline(&VisionConfig::default(), QualityPolicy::enrolment())?;
-    let uplink = Uplink::new(&identity.server, tls::joined(&identity)?, deps.clock.clone());
+    let uplink = Uplink::new(
+        &identity.server,
+        tls::joined(&identity)?,
+        deps.clock.clone(),
+    );
     let report = args.report.clone().unwrap_or_else(|| {
         let mut name = args.input.components().as_path().as_os_str().to_owned();
         name.push(".import.jsonl");
@@ -58,8 +62,7 @@ pub(super) fn import(args: &ImportArgs, deps: &Deps) -> anyhow::Result<ExitCode>
         bar.set_style(style);
     }
     let deps_clock = deps.clock.clone();
-    let mut prepare =
-        |bytes: &[u8]| prepare_picture(&mut pipeline, deps_clock.wall(), bytes);
+    let mut prepare = |bytes: &[u8]| prepare_picture(&mut pipeline, deps_clock.wall(), bytes);
     let mut tell = |event: ImportEvent| match event {
         ImportEvent::PersonDone => bar.inc(1),
         ImportEvent::PictureRefused { path, sentence } => {
@@ -87,11 +90,13 @@ pub(super) fn import(args: &ImportArgs, deps: &Deps) -> anyhow::Result<ExitCode>
         summary.refused_pictures,
         report.display()
     ))?;
-    Ok(if summary.refused_people == 0 && summary.refused_pictures == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(2)
-    })
+    Ok(
+        if summary.refused_people == 0 && summary.refused_pictures == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(2)
+        },
+    )
 }
 
 /// One picture of an import: exactly one face, without defects.

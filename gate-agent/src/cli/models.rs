@@ -37,7 +37,10 @@ impl ModelFlags {
         )?;
         let manifest = find(
             self.manifest.as_ref().or(config.manifest.as_ref()),
-            &["models/manifest.toml", "share/sallyport/models/manifest.toml"],
+            &[
+                "models/manifest.toml",
+                "share/sallyport/models/manifest.toml",
+            ],
             "the models' manifest",
             "--manifest",
         )?;
@@ -52,12 +55,7 @@ impl ModelFlags {
         )?;
         let runtime = Runtime::load(&library, config.provider, config.threads.max(1))?;
         let manifest = ModelManifest::load(&manifest)?;
-        Ok(FacePipeline::new(
-            &runtime,
-            &manifest,
-            &models,
-            quality,
-        )?)
+        Ok(FacePipeline::new(&runtime, &manifest, &models, quality)?)
     }
 }
 

@@ -11,9 +11,7 @@ use sallyport_vision::QualityPolicy;
 
 use super::ModelFlags;
 use crate::agent::{Agent, AgentParts};
-use crate::camera::{
-    CameraOpener, ReplayOpener, RtspOpener, Stage, SupervisorPolicy, V4l2Opener,
-};
+use crate::camera::{CameraOpener, ReplayOpener, RtspOpener, Stage, SupervisorPolicy, V4l2Opener};
 use crate::clock::Stop;
 use crate::config::{CameraConfig, Config, DoorConfig};
 use crate::deps::Deps;
@@ -83,7 +81,7 @@ pub(super) fn run(args: &RunArgs, deps: Deps) -> anyhow::Result<ExitCode> {
     if args.once && config.cameras.iter().any(endless) {
         anyhow::bail!("--once needs replay cameras without `repeat`, or it would never end");
     }
-    let state = StateFolder::create(&config.state)?;
+    let state = StateFolder::existing(&config.state);
     let identity = state.identity()?;
     let pipeline = args
         .models
@@ -111,7 +109,10 @@ pub(super) fn run(args: &RunArgs, deps: Deps) -> anyhow::Result<ExitCode> {
     })?;
     let end = agent.join();
     if end.undelivered > 0 {
-        tracing::warn!(reports = end.undelivered, "reports wait in the spool for the next start");
+        tracing::warn!(
+            reports = end.undelivered,
+            "reports wait in the spool for the next start"
+        );
     }
     Ok(if end.troubles == 0 && end.undelivered == 0 {
         ExitCode::SUCCESS

@@ -22,7 +22,7 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn status(args: &StatusArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
-    let state = StateFolder::create(&args.state)?;
+    let state = StateFolder::existing(&args.state);
     let identity = state.identity()?;
     say(&format!(
         "gate {} ({}), server {}",
@@ -31,8 +31,14 @@ pub(super) fn status(args: &StatusArgs, deps: &Deps) -> anyhow::Result<ExitCode>
         identity.server
     ))?;
     let (waiting, torn) = Spool::count(&state.spool(), Arc::new(FileDisk))?;
-    say(&format!("spool: {waiting} reports wait for the server, {torn} damaged"))?;
-    let uplink = Uplink::new(&identity.server, tls::joined(&identity)?, deps.clock.clone());
+    say(&format!(
+        "spool: {waiting} reports wait for the server, {torn} damaged"
+    ))?;
+    let uplink = Uplink::new(
+        &identity.server,
+        tls::joined(&identity)?,
+        deps.clock.clone(),
+    );
     let answered = uplink.heartbeat(&Heartbeat {
         version: PROTOCOL_VERSION,
         gate: identity.gate.clone(),
@@ -43,7 +49,9 @@ pub(super) fn status(args: &StatusArgs, deps: &Deps) -> anyhow::Result<ExitCode>
     let reached = match answered {
         Ok(answer) => {
             let off = deps.clock.wall().millis_since(answer.now);
-            say(&format!("server: answers; this machine's clock differs by {off} ms"))?;
+            say(&format!(
+                "server: answers; this machine's clock differs by {off} ms"
+            ))?;
             true
         }
         Err(error) => {

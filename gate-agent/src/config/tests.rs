@@ -39,10 +39,16 @@ fn mistakes_are_named() {
         (GOOD.replace("path =", "folder ="), "path"),
         (GOOD.replace("\"replay\"", "\"webcam\""), "webcam"),
         (format!("{GOOD}rate_fps = 0"), "rate_fps"),
-        (format!("{GOOD}[capture]\nsamples_wanted = 6"), "samples_wanted"),
+        (
+            format!("{GOOD}[capture]\nsamples_wanted = 6"),
+            "samples_wanted",
+        ),
         (format!("{GOOD}[capture]\nshow_s = nan"), "show_s"),
         (format!("{GOOD}[capture]\nshow = 3"), "show"),
-        (GOOD.split("[[camera]]").next().unwrap().to_owned(), "[[camera]]"),
+        (
+            GOOD.split("[[camera]]").next().unwrap().to_owned(),
+            "[[camera]]",
+        ),
         (
             format!("{GOOD}[[camera]]\nname = \"front\"\nkind = \"v4l2\"\ndevice = 0"),
             "names must differ",
@@ -56,7 +62,10 @@ fn mistakes_are_named() {
 
 #[test]
 fn a_camera_password_is_not_shown() {
-    let text = GOOD.replace("kind = \"replay\"\npath = \"scenes\"", "kind = \"rtsp\"\nurl = \"rtsp://u:hunter2@h/\"");
+    let text = GOOD.replace(
+        "kind = \"replay\"\npath = \"scenes\"",
+        "kind = \"rtsp\"\nurl = \"rtsp://u:hunter2@h/\"",
+    );
     let config = load(&text).unwrap();
     assert!(!format!("{config:?}").contains("hunter2"));
 }

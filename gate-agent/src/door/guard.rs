@@ -3,10 +3,12 @@
 //! An order must be signed by the joined server over exactly this text, be meant for this gate and
 //! this transaction, carry the nonce of this agent's own request, be unused, and be alive.
 //!
-//! Whether it is alive is judged without this machine's wall clock. Either proof is enough:
-//! the request was first sent at most two seconds ago (no order for it can be older), or the
-//! server's time as bounded by heartbeats and the monotonic clock has not passed `not_after`
-//! (needed after a review, which may take minutes). With neither, the door stays shut.
+//! Whether it is alive is judged without this machine's wall clock. The server's time is bounded
+//! from heartbeats and the monotonic clock. When its earliest possible value has passed
+//! `not_after`, the order is dead. Otherwise one proof of life is needed: the request was first
+//! sent no longer ago than an order lives (no order for it can be older), or even the latest
+//! possible server time has not passed `not_after` (needed after a review, which may take
+//! minutes). With neither, the door stays shut.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -197,10 +199,14 @@ fn alive(
     lifetime_micros: i64,
 ) -> Result<(), OrderRejection> {
     let lifetime = Duration::from_micros(u64::try_from(lifetime_micros).unwrap_or(0));
+    let bounds = server_time.and_then(|time| time.at(now));
+    if bounds.is_some_and(|(earliest, _)| earliest > order.not_after) {
+        return Err(OrderRejection::Expired);
+    }
     if now.since(expected.first_sent) <= lifetime {
         return Ok(());
     }
-    let Some((_, latest)) = server_time.and_then(|time| time.at(now)) else {
+    let Some((_, latest)) = bounds else {
         return Err(OrderRejection::AgeUnknown);
     };
     if latest > order.not_after {

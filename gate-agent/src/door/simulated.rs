@@ -22,9 +22,8 @@ impl SimulatedDoor {
     /// # Errors
     /// The folder cannot be made.
     pub fn new(gate: GateId, folder: &Path, bell: bool) -> Result<Self, DoorFault> {
-        fs::create_dir_all(folder).map_err(|error| {
-            DoorFault(format!("cannot create {}: {error}", folder.display()))
-        })?;
+        fs::create_dir_all(folder)
+            .map_err(|error| DoorFault(format!("cannot create {}: {error}", folder.display())))?;
         Ok(Self {
             gate,
             folder: folder.to_owned(),
@@ -48,7 +47,8 @@ impl Door for SimulatedDoor {
             .create(true)
             .open(self.folder.join("door.log"))
             .map_err(fault)?;
-        log.write_all(format!("{line}\n").as_bytes()).map_err(fault)?;
+        log.write_all(format!("{line}\n").as_bytes())
+            .map_err(fault)?;
         durable::replace(
             &self.folder.join("door.state"),
             format!("{line}\n").as_bytes(),
@@ -76,12 +76,16 @@ mod tests {
         let mut door = SimulatedDoor::new("front-in".parse().unwrap(), &place, false).unwrap();
         let at = Timestamp::from_micros(0);
         let transaction = TransactionId::new(at, [1; 10]);
-        door.release(ReleasePermit::for_test(transaction), at).unwrap();
+        door.release(ReleasePermit::for_test(transaction), at)
+            .unwrap();
         let log = fs::read_to_string(place.join("door.log")).unwrap();
         assert_eq!(log.lines().count(), 1);
         assert!(log.contains(&transaction.to_string()));
         assert_eq!(fs::read_to_string(place.join("door.state")).unwrap(), log);
         fs::remove_dir_all(&place).unwrap();
-        assert!(door.release(ReleasePermit::for_test(transaction), at).is_err());
+        assert!(
+            door.release(ReleasePermit::for_test(transaction), at)
+                .is_err()
+        );
     }
 }

@@ -33,7 +33,9 @@ pub enum InputError {
         detail: String,
     },
     /// No people in it.
-    #[error("{0} holds no people; make one sub-folder with pictures for each person, or give a CSV file with the columns path,person,category")]
+    #[error(
+        "{0} holds no people; make one sub-folder with pictures for each person, or give a CSV file with the columns path,person,category"
+    )]
     Empty(PathBuf),
     /// A line of the list.
     #[error("{path}, line {line}: {detail}")]
@@ -137,13 +139,11 @@ fn list(file: &Path, category: SubjectCategory) -> Result<Vec<Person>, InputErro
                 ))
             })?
         };
-        let person = people
-            .entry(row.person.clone())
-            .or_insert_with(|| Person {
-                name: row.person.clone(),
-                category,
-                pictures: Vec::new(),
-            });
+        let person = people.entry(row.person.clone()).or_insert_with(|| Person {
+            name: row.person.clone(),
+            category,
+            pictures: Vec::new(),
+        });
         if person.category != category {
             return Err(wrong(format!("{:?} has two categories", row.person)));
         }

@@ -106,8 +106,8 @@ impl Report {
             }
         }
         for line in lines {
-            let line = serde_json::from_str(line)
-                .map_err(|_| ReportError::NotAReport(path.to_owned()))?;
+            let line =
+                serde_json::from_str(line).map_err(|_| ReportError::NotAReport(path.to_owned()))?;
             report.take(&line);
         }
         Ok(report)

@@ -43,11 +43,14 @@ fn bench() -> Bench {
 
 impl Bench {
     fn run(&mut self) -> Result<Summary, ImportError> {
-        let people = read_input(
-            &self.folder.path().join("people"),
-            SubjectCategory::Visitor,
-        )?;
-        let Self { sent, down, analysed, told, folder } = self;
+        let people = read_input(&self.folder.path().join("people"), SubjectCategory::Visitor)?;
+        let Self {
+            sent,
+            down,
+            analysed,
+            told,
+            folder,
+        } = self;
         let mut prepare = |bytes: &[u8]| {
             *analysed += 1;
             let text = String::from_utf8_lossy(bytes);
@@ -99,7 +102,12 @@ fn refused_pictures_do_not_stop_the_batch_and_say_what_to_do() {
     let summary = bench.run().unwrap();
     assert_eq!(
         summary,
-        Summary { enrolled: 2, done_before: 0, refused_people: 1, refused_pictures: 2 }
+        Summary {
+            enrolled: 2,
+            done_before: 0,
+            refused_people: 1,
+            refused_pictures: 2
+        }
     );
     assert!(bench.told.iter().any(|event| matches!(
         event,
@@ -122,9 +130,15 @@ fn an_interrupted_import_goes_on_with_the_same_subjects() {
     fs::write(&report, format!("{text}{{\"kind\":\"per")).unwrap();
     let summary = bench.run().unwrap();
     assert_eq!((summary.enrolled, summary.done_before), (1, 1));
-    assert_eq!(summary.refused_pictures, 2, "those of the first run count too");
+    assert_eq!(
+        summary.refused_pictures, 2,
+        "those of the first run count too"
+    );
     let sent = bench.sent.borrow().clone();
-    assert_eq!(sent.iter().map(|s| s.1.as_str()).collect::<Vec<_>>(), ["Anna", "Ben"]);
+    assert_eq!(
+        sent.iter().map(|s| s.1.as_str()).collect::<Vec<_>>(),
+        ["Anna", "Ben"]
+    );
     assert_ne!(sent[0].0, sent[1].0);
     // A third run has nothing to do, and still says that somebody was refused.
     let analysed = bench.analysed;
@@ -145,7 +159,11 @@ fn the_same_batch_and_person_give_the_same_subject() {
 fn lists_are_read_and_their_mistakes_named() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("people.csv");
-    fs::write(&list, "path,person,category\na.jpg,Anna,staff\nb.jpg,Anna,staff\nc.jpg,Ben,\n").unwrap();
+    fs::write(
+        &list,
+        "path,person,category\na.jpg,Anna,staff\nb.jpg,Anna,staff\nc.jpg,Ben,\n",
+    )
+    .unwrap();
     let people = read_input(&list, SubjectCategory::Visitor).unwrap();
     assert_eq!(people.len(), 2);
     assert_eq!(people[0].pictures.len(), 2);
@@ -155,12 +173,17 @@ fn lists_are_read_and_their_mistakes_named() {
     for (text, expected) in [
         ("path,person,category\na.jpg,Anna,king\n", "line 2"),
         ("path,person,category\na.jpg,,staff\n", "person is empty"),
-        ("path,person,category\na,Anna,staff\nb,Anna,visitor\n", "two categories"),
+        (
+            "path,person,category\na,Anna,staff\nb,Anna,visitor\n",
+            "two categories",
+        ),
         ("path,name\na,b\n", "line 2"),
         ("path,person,category\n", "holds no people"),
     ] {
         fs::write(&list, text).unwrap();
-        let error = read_input(&list, SubjectCategory::Visitor).unwrap_err().to_string();
+        let error = read_input(&list, SubjectCategory::Visitor)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(expected), "{expected}: {error}");
     }
     assert!(read_input(&folder.path().join("none"), SubjectCategory::Visitor).is_err());
@@ -171,6 +194,9 @@ fn another_file_is_not_overwritten_as_a_report() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("letter.txt");
     fs::write(&path, "Dear Sir\n").unwrap();
-    assert!(matches!(Report::open(&path, &OsRandom), Err(ReportError::NotAReport(_))));
+    assert!(matches!(
+        Report::open(&path, &OsRandom),
+        Err(ReportError::NotAReport(_))
+    ));
     assert_eq!(fs::read_to_string(&path).unwrap(), "Dear Sir\n");
 }

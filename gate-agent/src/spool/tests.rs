@@ -47,9 +47,13 @@ fn records_survive_restarts_and_sequences_have_no_gap() {
     let folder = tempfile::tempdir().unwrap();
     for round in 0..3 {
         let spool = open(folder.path());
-        let intent = spool.intend_release(&gate(), transaction(round), NOW).unwrap();
+        let intent = spool
+            .intend_release(&gate(), transaction(round), NOW)
+            .unwrap();
         spool.settle(intent, DoorOutcome::Released).unwrap();
-        spool.reject_order(&gate(), transaction(round), NOW).unwrap();
+        spool
+            .reject_order(&gate(), transaction(round), NOW)
+            .unwrap();
     }
     let spool = open(folder.path());
     let sequences: Vec<u64> = doors(&spool).iter().map(|report| report.sequence).collect();
@@ -106,7 +110,12 @@ fn a_torn_record_is_set_aside_and_the_others_stay() {
     fs::write(folder.path().join("00000000000000000003.door.tmp"), "{").unwrap();
     let spool = open(folder.path());
     assert_eq!((spool.waiting(), spool.losses().0), (1, 1));
-    assert!(folder.path().join("00000000000000000002.failed.torn").exists());
+    assert!(
+        folder
+            .path()
+            .join("00000000000000000002.failed.torn")
+            .exists()
+    );
     assert!(!folder.path().join("00000000000000000003.door.tmp").exists());
     // The number of the torn record is not used again.
     spool.failed_acquisition(&failed(3)).unwrap();
@@ -167,7 +176,9 @@ fn on_a_full_disk_no_door_may_open_but_an_intent_can_still_be_settled() {
     disk.full.store(true, Ordering::SeqCst);
     spool.settle(intent, DoorOutcome::Fault).unwrap();
     assert_eq!(doors(&spool)[0].outcome, DoorOutcome::Fault);
-    let error = spool.intend_release(&gate(), transaction(2), NOW).unwrap_err();
+    let error = spool
+        .intend_release(&gate(), transaction(2), NOW)
+        .unwrap_err();
     assert!(error.to_string().contains("free space"), "{error}");
     assert!(spool.failed_acquisition(&failed(3)).is_err());
     // It recovers by itself when space returns, with no gap.

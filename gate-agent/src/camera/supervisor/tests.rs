@@ -27,8 +27,14 @@ impl Camera for OpenCamera {
         let order = self.0.lock().unwrap().recv();
         match order {
             Ok(Do::Frame(grey)) => Ok(Some(
-                Frame::from_bgr("c", sallyport_domain::Timestamp::from_micros(0), 4, 4, &[grey; 48])
-                    .unwrap(),
+                Frame::from_bgr(
+                    "c",
+                    sallyport_domain::Timestamp::from_micros(0),
+                    4,
+                    4,
+                    &[grey; 48],
+                )
+                .unwrap(),
             )),
             Ok(Do::Unplug) => Err(CameraError("unplugged".to_owned())),
             Ok(Do::Hang(until)) => {
@@ -137,7 +143,10 @@ fn a_camera_unplugged_mid_stream_comes_back() {
     assert_eq!(bench.camera.opened.load(Ordering::SeqCst), 3);
     bench.order(Do::Unplug);
     bench.until(|health| matches!(health, CameraHealth::Failed(error) if error.0 == "unplugged"));
-    assert!(bench.inbox.take_frame(0).is_none(), "no old frame of a dead camera");
+    assert!(
+        bench.inbox.take_frame(0).is_none(),
+        "no old frame of a dead camera"
+    );
     bench.order(Do::Frame(2));
     bench.until(|health| *health == CameraHealth::Ok);
     assert!(bench.inbox.take_frame(0).is_some());

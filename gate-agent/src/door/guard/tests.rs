@@ -79,27 +79,45 @@ fn orders_for_others_open_nothing() {
     let good = bench.order();
     let cases = [
         (
-            DoorOrder { gate: "front-out".parse().unwrap(), ..good.clone() },
+            DoorOrder {
+                gate: "front-out".parse().unwrap(),
+                ..good.clone()
+            },
             OrderRejection::OtherGate,
         ),
         (
-            DoorOrder { transaction: TransactionId::new(ISSUED, [2; 10]), ..good.clone() },
+            DoorOrder {
+                transaction: TransactionId::new(ISSUED, [2; 10]),
+                ..good.clone()
+            },
             OrderRejection::OtherTransaction,
         ),
         (
-            DoorOrder { nonce: "cd".repeat(16), ..good.clone() },
+            DoorOrder {
+                nonce: "cd".repeat(16),
+                ..good.clone()
+            },
             OrderRejection::OtherNonce,
         ),
         (
-            DoorOrder { purpose: "sallyport/checkpoint/1".into(), ..good.clone() },
+            DoorOrder {
+                purpose: "sallyport/checkpoint/1".into(),
+                ..good.clone()
+            },
             OrderRejection::NotAnOrder,
         ),
         (
-            DoorOrder { not_after: ISSUED.plus_millis(2_001), ..good.clone() },
+            DoorOrder {
+                not_after: ISSUED.plus_millis(2_001),
+                ..good.clone()
+            },
             OrderRejection::BadLifetime,
         ),
         (
-            DoorOrder { not_after: ISSUED.plus_millis(-1), ..good.clone() },
+            DoorOrder {
+                not_after: ISSUED.plus_millis(-1),
+                ..good.clone()
+            },
             OrderRejection::BadLifetime,
         ),
     ];
@@ -124,11 +142,19 @@ fn a_changed_byte_or_another_signer_opens_nothing() {
     garbage.signature = "AAAA".into();
     for bad in [tampered, forged, garbage] {
         assert_eq!(
-            bench.guard.admit(&bad, &expected, at(10_050), None).unwrap_err(),
+            bench
+                .guard
+                .admit(&bad, &expected, at(10_050), None)
+                .unwrap_err(),
             OrderRejection::BadSignature
         );
     }
-    assert!(bench.guard.admit(&good, &expected, at(10_050), None).is_ok());
+    assert!(
+        bench
+            .guard
+            .admit(&good, &expected, at(10_050), None)
+            .is_ok()
+    );
 }
 
 #[test]
@@ -140,7 +166,10 @@ fn a_late_order_needs_the_servers_time_and_must_be_alive_by_it() {
     // The review came 30 s after the request; without heartbeats nobody knows the order's age.
     let now = at(40_000);
     assert_eq!(
-        bench.guard.admit(&signed, &expected, now, None).unwrap_err(),
+        bench
+            .guard
+            .admit(&signed, &expected, now, None)
+            .unwrap_err(),
         OrderRejection::AgeUnknown
     );
     let heartbeat = |server| Some(ServerTime::new(server, at(39_000), at(39_010)));
@@ -148,7 +177,12 @@ fn a_late_order_needs_the_servers_time_and_must_be_alive_by_it() {
     assert_eq!(
         bench
             .guard
-            .admit(&signed, &expected, now, heartbeat(ISSUED.plus_millis(1_500)))
+            .admit(
+                &signed,
+                &expected,
+                now,
+                heartbeat(ISSUED.plus_millis(1_500))
+            )
             .unwrap_err(),
         OrderRejection::Expired
     );
@@ -156,7 +190,12 @@ fn a_late_order_needs_the_servers_time_and_must_be_alive_by_it() {
     assert_eq!(
         bench
             .guard
-            .admit(&signed, &expected, now, heartbeat(ISSUED.plus_millis(-86_400_000)))
+            .admit(
+                &signed,
+                &expected,
+                now,
+                heartbeat(ISSUED.plus_millis(-86_400_000))
+            )
             .unwrap_err(),
         OrderRejection::AgeUnknown
     );
@@ -192,7 +231,10 @@ fn an_order_that_cannot_be_recorded_opens_nothing() {
         bench.admit(&order, at(10_050)),
         Err(OrderRejection::NotRecorded)
     );
-    assert_eq!(bench.admit(&order, at(10_050)), Err(OrderRejection::Replayed));
+    assert_eq!(
+        bench.admit(&order, at(10_050)),
+        Err(OrderRejection::Replayed)
+    );
 }
 
 #[test]

@@ -1,0 +1,654 @@
+//! A tiny TLS server that speaks just enough of the gate interface, and a camera and observer that
+//! need no models. The real server is used by the tests crate.
+
+use std::collections::{HashMap, VecDeque};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::{Signer as _, SigningKey};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair,
+    SanType,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use sallyport_domain::{
+    Direction, FaceTemplate, ModelDigest, PadAssessment, ReasonCode, Timestamp, TransactionId,
+    Verdict,
+};
+use sallyport_gate::agent::{Agent, AgentParts};
+use sallyport_gate::camera::{
+    Camera, CameraError, CameraOpener, Stage, SupervisorPolicy, WatchdogPolicy,
+};
+use sallyport_gate::capture::CapturePolicy;
+use sallyport_gate::clock::{Clock, Stop, SystemClock};
+use sallyport_gate::deps::{Deps, OsRandom};
+use sallyport_gate::door::SimulatedDoor;
+use sallyport_gate::event::{AgentEvent, EventSink};
+use sallyport_gate::observe::{Observed, Observer};
+use sallyport_gate::spool::FileDisk;
+use sallyport_gate::state::{Identity, StateFolder};
+use sallyport_protocol::{
+    DoorOrder, DoorReport, FailedAcquisition, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken,
+    PassageDecision, PassageRequest, SignedDoorOrder, paths,
+};
+use sallyport_vision::{Capture, Frame, VisionError};
+use sha2::{Digest as _, Sha256};
+
+/// How the server answers passages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Behaviour {
+    Grant,
+    Refuse,
+    Refer,
+    /// Decides, but the connection breaks before the answer: the retry must bring it.
+    BreakOnce,
+    /// Never answers.
+    Silent,
+    /// The order is for another gate.
+    OtherGate,
+    /// The order was signed by somebody else.
+    Forged,
+    /// A grant without an order.
+    NoOrder,
+    /// A refusal with an order.
+    RefuseWithOrder,
+    /// The order was issued a minute ago.
+    Old,
+    /// Status 500.
+    Failing,
+}
+
+/// What the server saw and how it behaves.
+pub(crate) struct Seen {
+    pub(crate) behaviour: Behaviour,
+    pub(crate) requests: Vec<PassageRequest>,
+    pub(crate) decisions: HashMap<TransactionId, PassageDecision>,
+    pub(crate) doors: Vec<DoorReport>,
+    pub(crate) failures: Vec<FailedAcquisition>,
+    pub(crate) joins: Vec<JoinRequest>,
+    /// Reports are answered with 500.
+    pub(crate) reports_fail: bool,
+    /// Officers' answers, by transaction.
+    pub(crate) reviews: HashMap<TransactionId, Verdict>,
+    pub(crate) clients_without_certificate: u64,
+}
+
+/// The server.
+pub(crate) struct FakeServer {
+    pub(crate) address: String,
+    pub(crate) seen: Arc<Mutex<Seen>>,
+    pub(crate) token: JoinToken,
+    stop: Arc<AtomicBool>,
+}
+
+/// Which TLS the server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tls {
+    /// As the real one.
+    Good,
+    /// TLS 1.2 only.
+    Old,
+    /// The CA is missing from the chain.
+    WithoutCa,
+}
+
+pub(crate) fn wall() -> Timestamp {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the real agent's main does the same"
+    )]
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp::from_micros(i64::try_from(since.unwrap().as_micros()).unwrap())
+}
+
+pub(crate) fn deps() -> Deps {
+    Deps {
+        clock: Arc::new(SystemClock::new(wall)),
+        random: Arc::new(OsRandom),
+    }
+}
+
+struct Authority {
+    ca_der: Vec<u8>,
+    ca_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+    signer: SigningKey,
+}
+
+impl FakeServer {
+    pub(crate) fn start(behaviour: Behaviour, tls: Tls) -> Self {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&ca_key).unwrap();
+        let authority = Authority {
+            ca_der: ca.der().to_vec(),
+            ca_pem: ca.pem(),
+            issuer: Issuer::new(params, ca_key),
+            signer: SigningKey::from_bytes(&[42; 32]),
+        };
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["localhost".to_owned()])
+            .unwrap()
+            .signed_by(&key, &authority.issuer)
+            .unwrap();
+        let mut chain = vec![leaf.der().clone()];
+        if tls != Tls::WithoutCa {
+            chain.push(CertificateDer::from(authority.ca_der.clone()));
+        }
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from(authority.ca_der.clone()))
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .allow_unauthenticated()
+                .build()
+                .unwrap();
+        let versions: &[_] = if tls == Tls::Old {
+            &[&rustls::version::TLS12]
+        } else {
+            &[&rustls::version::TLS13]
+        };
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_client_cert_verifier(clients)
+            .with_single_cert(
+                chain,
+                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+            )
+            .unwrap();
+        let token = JoinToken {
+            gate: "front-in".parse().unwrap(),
+            secret: "5".repeat(64),
+            ca_sha256: hex::encode(Sha256::digest(&authority.ca_der)),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Self {
+            address: format!("localhost:{}", listener.local_addr().unwrap().port()),
+            seen: Arc::new(Mutex::new(Seen {
+                behaviour,
+                requests: Vec::new(),
+                decisions: HashMap::new(),
+                doors: Vec::new(),
+                failures: Vec::new(),
+                joins: Vec::new(),
+                reports_fail: false,
+                reviews: HashMap::new(),
+                clients_without_certificate: 0,
+            })),
+            token,
+            stop: Arc::default(),
+        };
+        let (seen, stop) = (server.seen.clone(), server.stop.clone());
+        let (config, authority) = (Arc::new(config), Arc::new(authority));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stop.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (seen, config, authority) = (seen.clone(), config.clone(), authority.clone());
+                thread::spawn(move || {
+                    let connection = ServerConnection::new(config).unwrap();
+                    let _ = serve(
+                        StreamOwned::new(connection, stream.unwrap()),
+                        &seen,
+                        &authority,
+                    );
+                });
+            }
+        });
+        server
+    }
+
+    /// Joins a gate in a folder.
+    pub(crate) fn join(&self, folder: &Path) -> (StateFolder, Identity) {
+        let identity =
+            sallyport_gate::join::join(&self.address, &self.token, folder, deps().clock).unwrap();
+        (StateFolder::existing(folder), identity)
+    }
+
+    pub(crate) fn seen<T>(&self, look: impl FnOnce(&mut Seen) -> T) -> T {
+        look(&mut self.seen.lock().unwrap())
+    }
+}
+
+impl Drop for FakeServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = std::net::TcpStream::connect(self.address.replace("localhost", "127.0.0.1"));
+    }
+}
+
+type Tcp = StreamOwned<ServerConnection, std::net::TcpStream>;
+
+fn serve(stream: Tcp, seen: &Mutex<Seen>, authority: &Authority) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let mut words = line.split_whitespace();
+        let (method, target) = (
+            words.next().unwrap_or_default().to_owned(),
+            words.next().unwrap_or_default().to_owned(),
+        );
+        let mut length = 0;
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header)?;
+            if header.trim().is_empty() {
+                break;
+            }
+            if let Some((name, value)) = header.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body)?;
+        let certified = reader.get_ref().conn.peer_certificates().is_some();
+        let Some((status, answer)) = respond(&method, &target, &body, certified, seen, authority)
+        else {
+            return Ok(());
+        };
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n",
+            answer.len()
+        );
+        let stream = reader.get_mut();
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(&answer)?;
+        stream.flush()?;
+    }
+}
+
+/// Status and body; `None` breaks the connection.
+fn respond(
+    method: &str,
+    target: &str,
+    body: &[u8],
+    certified: bool,
+    seen: &Mutex<Seen>,
+    authority: &Authority,
+) -> Option<(u16, Vec<u8>)> {
+    let mut seen = seen.lock().unwrap();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if path == paths::JOIN {
+        let request: JoinRequest = serde_json::from_slice(body).unwrap();
+        let csr = CertificateSigningRequestParams::from_pem(&request.csr_pem).unwrap();
+        let mut csr = csr;
+        csr.params.subject_alt_names = vec![SanType::URI(
+            "spiffe://test/gate/front-in".try_into().unwrap(),
+        )];
+        let certificate = csr.signed_by(&authority.issuer).unwrap();
+        seen.joins.push(request);
+        let answer = JoinAnswer {
+            certificate_pem: certificate.pem(),
+            ca_pem: authority.ca_pem.clone(),
+            door_key: STANDARD.encode(authority.signer.verifying_key().as_bytes()),
+            sealing_key: STANDARD.encode([9; 32]),
+            log_vkey: "test".to_owned(),
+            direction: Direction::Entry,
+        };
+        return Some((200, serde_json::to_vec(&answer).unwrap()));
+    }
+    if !certified {
+        seen.clients_without_certificate += 1;
+        return Some((401, Vec::new()));
+    }
+    match (method, path) {
+        ("POST", paths::HEARTBEAT) => {
+            let answer = HeartbeatAnswer {
+                now: wall(),
+                checkpoint: None,
+            };
+            Some((200, serde_json::to_vec(&answer).unwrap()))
+        }
+        ("POST", paths::DOOR_REPORT | paths::FAILED_ACQUISITION) if seen.reports_fail => {
+            Some((500, Vec::new()))
+        }
+        ("POST", paths::DOOR_REPORT) => {
+            seen.doors.push(serde_json::from_slice(body).unwrap());
+            Some((204, Vec::new()))
+        }
+        ("POST", paths::FAILED_ACQUISITION) => {
+            seen.failures.push(serde_json::from_slice(body).unwrap());
+            Some((204, Vec::new()))
+        }
+        ("POST", paths::PASSAGE) => passage(body, &mut seen, authority),
+        ("GET", paths::REVIEW) => {
+            let transaction: TransactionId =
+                query.strip_prefix("transaction=").unwrap().parse().unwrap();
+            let Some(verdict) = seen.reviews.get(&transaction).copied() else {
+                drop(seen);
+                thread::yield_now();
+                return Some((204, Vec::new()));
+            };
+            let request = seen
+                .requests
+                .iter()
+                .find(|r| r.transaction == transaction)?
+                .clone();
+            let decision = decide(&request, verdict, wall(), authority);
+            Some((200, serde_json::to_vec(&decision).unwrap()))
+        }
+        _ => Some((404, Vec::new())),
+    }
+}
+
+/// One passage.
+fn passage(body: &[u8], seen: &mut Seen, authority: &Authority) -> Option<(u16, Vec<u8>)> {
+    let request: PassageRequest = serde_json::from_slice(body).unwrap();
+    let again = seen.decisions.get(&request.transaction).cloned();
+    seen.requests.push(request.clone());
+    if let Some(decision) = again {
+        return Some((200, serde_json::to_vec(&decision).unwrap()));
+    }
+    let mut decision = match seen.behaviour {
+        Behaviour::Silent => return None,
+        Behaviour::Failing => return Some((500, Vec::new())),
+        Behaviour::Refuse => decide(&request, Verdict::Refuse, wall(), authority),
+        Behaviour::Refer => decide(&request, Verdict::Refer, wall(), authority),
+        Behaviour::Old => decide(
+            &request,
+            Verdict::Grant,
+            wall().plus_millis(-60_000),
+            authority,
+        ),
+        Behaviour::OtherGate => {
+            let mut other = request.clone();
+            other.gate = "front-out".parse().unwrap();
+            decide(&other, Verdict::Grant, wall(), authority)
+        }
+        Behaviour::Grant
+        | Behaviour::BreakOnce
+        | Behaviour::Forged
+        | Behaviour::NoOrder
+        | Behaviour::RefuseWithOrder => decide(&request, Verdict::Grant, wall(), authority),
+    };
+    match seen.behaviour {
+        Behaviour::NoOrder => decision.door_order = None,
+        Behaviour::RefuseWithOrder => decision.verdict = Verdict::Refuse,
+        Behaviour::Forged => {
+            if let Some(order) = &mut decision.door_order {
+                let other = SigningKey::from_bytes(&[41; 32]);
+                order.signature = STANDARD.encode(other.sign(order.order.as_bytes()).to_bytes());
+            }
+        }
+        _ => {}
+    }
+    seen.decisions.insert(request.transaction, decision.clone());
+    if seen.behaviour == Behaviour::BreakOnce {
+        return None;
+    }
+    Some((200, serde_json::to_vec(&decision).unwrap()))
+}
+
+fn decide(
+    request: &PassageRequest,
+    verdict: Verdict,
+    issued_at: Timestamp,
+    authority: &Authority,
+) -> PassageDecision {
+    let door_order = (verdict == Verdict::Grant).then(|| {
+        let order = serde_json::to_string(&DoorOrder {
+            purpose: DoorOrder::PURPOSE.to_owned(),
+            gate: request.gate.clone(),
+            transaction: request.transaction,
+            nonce: request.door_nonce.clone(),
+            issued_at,
+            not_after: issued_at.plus_millis(2_000),
+        })
+        .unwrap();
+        SignedDoorOrder {
+            signature: STANDARD.encode(authority.signer.sign(order.as_bytes()).to_bytes()),
+            order,
+        }
+    });
+    PassageDecision {
+        transaction: request.transaction,
+        verdict,
+        reason: match verdict {
+            Verdict::Grant => ReasonCode::Authorised,
+            Verdict::Refuse => ReasonCode::Banned,
+            Verdict::Refer => ReasonCode::NotRecognised,
+        },
+        log_index: 7,
+        door_order,
+    }
+}
+
+/// A camera whose frames' grey value says who is there: 0 nobody, else a track number.
+pub(crate) struct GreyCamera {
+    pub(crate) who: Arc<AtomicU64>,
+    pub(crate) unplugged: Arc<AtomicBool>,
+}
+
+struct OpenGrey(Arc<AtomicU64>, Arc<AtomicBool>, Arc<dyn Clock>);
+
+impl Camera for OpenGrey {
+    fn next_frame(&mut self) -> Result<Option<Frame>, CameraError> {
+        self.2.wait(&Stop::default(), Duration::from_millis(10));
+        if self.1.load(Ordering::SeqCst) {
+            return Err(CameraError("unplugged".to_owned()));
+        }
+        let grey = u8::try_from(self.0.load(Ordering::SeqCst)).unwrap();
+        Ok(Some(
+            Frame::from_bgr("grey", wall(), 4, 4, &[grey; 48]).unwrap(),
+        ))
+    }
+}
+
+impl CameraOpener for GreyCamera {
+    fn name(&self) -> &str {
+        "grey"
+    }
+    fn open(&self) -> Result<Box<dyn Camera>, CameraError> {
+        if self.unplugged.load(Ordering::SeqCst) {
+            return Err(CameraError("unplugged".to_owned()));
+        }
+        Ok(Box::new(OpenGrey(
+            self.who.clone(),
+            self.unplugged.clone(),
+            deps().clock,
+        )))
+    }
+}
+
+/// Sees whom the grey value names; persons from 100 on are blurred.
+#[derive(Default)]
+pub(crate) struct GreyObserver {
+    samples: VecDeque<u8>,
+}
+
+impl Observer for GreyObserver {
+    fn observe(&mut self, frame: &Arc<Frame>) -> Result<Observed, VisionError> {
+        let who = frame.bgr()?.first().copied().unwrap_or(0);
+        if who == 0 {
+            self.samples.clear();
+            return Ok(Observed::default());
+        }
+        let good = who < 100;
+        if good {
+            self.samples.push_back(who);
+        }
+        Ok(Observed {
+            track: Some(u64::from(who)),
+            people: 1,
+            samples: u8::try_from(self.samples.len().min(5)).unwrap(),
+            defects: if good {
+                Vec::new()
+            } else {
+                vec![sallyport_domain::QualityDefect::Blurred]
+            },
+        })
+    }
+
+    fn capture(&mut self) -> Result<Option<Capture>, VisionError> {
+        let mut values = vec![0.0; 512];
+        values[0] = 1.0;
+        Ok(Some(Capture {
+            template: FaceTemplate::new(values).unwrap(),
+            quality: 80.0,
+            samples: 5,
+            pad: PadAssessment::default(),
+            best_frame_jpeg: b"jpeg".to_vec(),
+            captured_at: wall(),
+            defects: Vec::new(),
+            people_in_view: 1,
+        }))
+    }
+
+    fn picture(&self) -> Option<Vec<u8>> {
+        Some(b"jpeg".to_vec())
+    }
+
+    fn reset(&mut self) {
+        self.samples.clear();
+    }
+
+    fn model(&self) -> ModelDigest {
+        ModelDigest::from_bytes([1; 32])
+    }
+}
+
+/// A running agent before a fake server.
+pub(crate) struct Gate {
+    pub(crate) server: FakeServer,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) who: Arc<AtomicU64>,
+    pub(crate) unplugged: Arc<AtomicBool>,
+    pub(crate) events: Receiver<AgentEvent>,
+    pub(crate) agent: Option<Agent>,
+}
+
+pub(crate) fn policy() -> CapturePolicy {
+    CapturePolicy {
+        samples_wanted: 3,
+        acquire_timeout: Duration::from_millis(600),
+        decide_timeout: Duration::from_millis(1_500),
+        review_wait: Duration::from_secs(20),
+        show: Duration::from_millis(50),
+        leave_after: Duration::from_millis(300),
+        review_leave_after: Duration::from_secs(1),
+        cue_interval: Duration::from_millis(100),
+    }
+}
+
+impl Gate {
+    pub(crate) fn start(behaviour: Behaviour) -> Self {
+        let server = FakeServer::start(behaviour, Tls::Good);
+        let folder = tempfile::tempdir().unwrap();
+        server.join(&folder.path().join("state"));
+        let mut gate = Self {
+            server,
+            folder,
+            who: Arc::default(),
+            unplugged: Arc::default(),
+            events: channel().1,
+            agent: None,
+        };
+        gate.restart(policy());
+        gate
+    }
+
+    pub(crate) fn restart(&mut self, policy: CapturePolicy) {
+        self.end();
+        let state = StateFolder::existing(&self.folder.path().join("state"));
+        let identity = state.identity().unwrap();
+        let (sender, events) = channel();
+        let sender = Mutex::new(sender);
+        self.events = events;
+        let camera = GreyCamera {
+            who: self.who.clone(),
+            unplugged: self.unplugged.clone(),
+        };
+        let supervision = SupervisorPolicy {
+            watchdog: WatchdogPolicy {
+                stalled_after: Duration::from_secs(5),
+                frozen_after: None,
+            },
+            backoff_first: Duration::from_millis(20),
+            look_every: Duration::from_millis(10),
+            ..SupervisorPolicy::default()
+        };
+        let door = SimulatedDoor::new(
+            identity.gate.clone(),
+            &self.folder.path().join("door"),
+            false,
+        );
+        self.agent = Some(
+            Agent::start(AgentParts {
+                identity,
+                state,
+                disk: Arc::new(FileDisk),
+                deps: deps(),
+                policy,
+                cameras: vec![(Arc::new(camera), supervision)],
+                observer: Box::new(GreyObserver::default()),
+                door: Box::new(door.unwrap()),
+                stage: Arc::new(Stage::default()),
+                stop: Stop::default(),
+                events: EventSink::new(move |event| drop(sender.lock().unwrap().send(event))),
+                heartbeat_every: Duration::from_millis(200),
+                once: false,
+            })
+            .unwrap(),
+        );
+    }
+
+    /// Waits for the first event that is wanted; everything seen until then.
+    pub(crate) fn until(&self, wanted: impl Fn(&AgentEvent) -> bool) -> Vec<AgentEvent> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut seen = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(event) = self.events.recv_timeout(left) else {
+                panic!("never came; seen: {seen:?}");
+            };
+            let found = wanted(&event);
+            seen.push(event);
+            if found {
+                return seen;
+            }
+        }
+    }
+
+    pub(crate) fn person(&self, number: u64) {
+        self.who.store(number, Ordering::SeqCst);
+    }
+
+    /// Lines of the door's log: releases.
+    pub(crate) fn releases(&self) -> usize {
+        std::fs::read_to_string(self.folder.path().join("door/door.log"))
+            .map_or(0, |text| text.lines().count())
+    }
+
+    pub(crate) fn end(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            agent.stop();
+            let _ = agent.join();
+        }
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
