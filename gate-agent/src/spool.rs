@@ -230,15 +230,13 @@ impl Spool {
             .filter(|(_, kind)| **kind == Kind::Failed)
             .map(|(number, _)| *number)
             .collect();
-        if failed.len() >= share.max(1) {
-            if let Some(oldest) = failed.first() {
-                let path = self.path(*oldest, Kind::Failed);
-                self.disk
-                    .remove(&path)
-                    .map_err(|source| io_error("remove", &path, source))?;
-                inner.records.remove(oldest);
-                inner.dropped += 1;
-            }
+        if let Some(oldest) = failed.first().filter(|_| failed.len() >= share.max(1)) {
+            let path = self.path(*oldest, Kind::Failed);
+            self.disk
+                .remove(&path)
+                .map_err(|source| io_error("remove", &path, source))?;
+            inner.records.remove(oldest);
+            inner.dropped += 1;
         }
         self.add(&mut inner, Kind::Failed, report).map(drop)
     }

@@ -1,14 +1,13 @@
 //! The gate's worker: takes frames and answers, steps the capture machine, does what it says.
 
+mod requests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::Duration;
 
-use sallyport_domain::{Modality, TransactionId, Verdict};
-use sallyport_protocol::{
-    DoorOutcome, FailedAcquisition, PROTOCOL_VERSION, PassageDecision, PassageRequest, Probe,
-};
+use sallyport_domain::{TransactionId, Verdict};
+use sallyport_protocol::{DoorOutcome, FailedAcquisition, PROTOCOL_VERSION};
 use sallyport_vision::Frame;
 
 use super::{Note, Shared};
@@ -19,7 +18,6 @@ use crate::door::{Door, DoorGuard, Expected, ReleasePermit};
 use crate::event::AgentEvent;
 use crate::observe::Observer;
 use crate::seal::SealingKey;
-use crate::uplink::UplinkError;
 
 /// How long the worker sleeps when nothing comes; time-outs are noticed this late at most.
 const TICK: Duration = Duration::from_millis(20);
@@ -232,131 +230,6 @@ impl Worker {
         self.shared.emit(AgentEvent::Shown {
             sentence: message.sentence().to_owned(),
         });
-    }
-
-    fn submit(
-        &mut self,
-        transaction: TransactionId,
-        people: u8,
-        defects: Vec<sallyport_domain::QualityDefect>,
-    ) -> Result<(), String> {
-        let capture = self
-            .observer
-            .capture()
-            .map_err(|error| error.to_string())?
-            .ok_or("the person left before a sample was ready")?;
-        let (_, nonce) = self
-            .shared
-            .deps
-            .new_transaction(self.shared.deps.clock.wall())
-            .map_err(|error| error.to_string())?;
-        let attachment = self
-            .sealing
-            .seal_jpeg(
-                &capture.best_frame_jpeg,
-                &transaction.to_string(),
-                &*self.shared.deps.random,
-            )
-            .map_err(|error| error.to_string())?;
-        let request = PassageRequest {
-            version: PROTOCOL_VERSION,
-            transaction,
-            gate: self.shared.gate.clone(),
-            direction: self.shared.direction,
-            captured_at: capture.captured_at,
-            claim: None,
-            probes: vec![Probe {
-                modality: Modality::Face,
-                model: self.observer.model(),
-                template: capture.template,
-                quality: capture.quality,
-                samples: capture.samples,
-            }],
-            pad: capture.pad,
-            people_in_view: people.max(1),
-            defects,
-            door_nonce: nonce.clone(),
-            attachment: Some(attachment),
-        };
-        let first_sent = self.shared.deps.clock.mono();
-        let deadline = first_sent.plus(self.policy.decide_timeout);
-        self.open = Some(Open {
-            expected: Expected {
-                transaction,
-                nonce,
-                first_sent,
-            },
-            cancel: Arc::new(AtomicBool::new(false)),
-        });
-        self.background("passage", transaction, false, move |shared| {
-            Some(
-                shared
-                    .uplink
-                    .passage_until(&request, deadline, &shared.stop),
-            )
-        })?;
-        self.shared.emit(AgentEvent::Submitted { transaction });
-        Ok(())
-    }
-
-    fn await_review(&mut self, transaction: TransactionId) {
-        let Some(open) = &self.open else {
-            return;
-        };
-        let cancel = open.cancel.clone();
-        let started = self.background("review", transaction, true, move |shared| {
-            while !cancel.load(Ordering::SeqCst) && !shared.stop.is_set() {
-                match shared.uplink.review(transaction) {
-                    // An answer that comes after the person left is passed on too, so that its
-                    // order is reported as not obeyed.
-                    Ok(Some(decision)) if decision.verdict != Verdict::Refer => {
-                        return Some(Ok(decision));
-                    }
-                    Ok(_) => {
-                        shared
-                            .deps
-                            .clock
-                            .wait(&shared.stop, Duration::from_millis(200));
-                    }
-                    Err(error) if error.is_passing() => {
-                        tracing::warn!(transaction.id = %transaction, "the review waits: {error}");
-                        shared.deps.clock.wait(&shared.stop, Duration::from_secs(1));
-                    }
-                    Err(error) => return Some(Err(error)),
-                }
-            }
-            None
-        });
-        if let Err(problem) = started {
-            self.undecided(transaction, problem);
-        }
-    }
-
-    /// Runs a request in a thread of its own and puts its answer into the inbox. Their number is
-    /// bounded: one request at a time, and those of people who left end by their own time-out.
-    fn background(
-        &self,
-        name: &str,
-        transaction: TransactionId,
-        reviewed: bool,
-        ask: impl FnOnce(&Shared) -> Option<Result<PassageDecision, UplinkError>> + Send + 'static,
-    ) -> Result<(), String> {
-        let shared = self.shared.clone();
-        shared.in_flight.fetch_add(1, Ordering::SeqCst);
-        let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            if let Some(result) = ask(&shared) {
-                shared.inbox.put_note(Note::Decision {
-                    transaction,
-                    result,
-                    reviewed,
-                });
-            }
-            shared.in_flight.fetch_sub(1, Ordering::SeqCst);
-        });
-        started.map(drop).map_err(|error| {
-            self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
-            format!("a thread could not be started: {error}")
-        })
     }
 
     fn note(&mut self, note: Note) {

@@ -1,5 +1,12 @@
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "tests pick out the variants they are about"
+)]
+
 use super::*;
+use crate::door::ReleasePermit;
 use proptest::prelude::*;
+use sallyport_domain::ReasonCode;
 
 const POLICY: CapturePolicy = CapturePolicy {
     samples_wanted: 3,

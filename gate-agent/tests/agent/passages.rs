@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::support::{Behaviour, Gate, policy};
+use crate::gate::{Gate, policy};
+use crate::support::Behaviour;
 use sallyport_domain::{QualityDefect, Verdict};
 use sallyport_gate::event::AgentEvent;
 use sallyport_protocol::DoorOutcome;

@@ -1,15 +1,13 @@
-//! A tiny TLS server that speaks just enough of the gate interface, and a camera and observer that
-//! need no models. The real server is used by the tests crate.
+//! A tiny TLS server that speaks just enough of the gate interface. The real server is used by the
+//! tests crate.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,27 +19,14 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-use sallyport_domain::{
-    Direction, FaceTemplate, ModelDigest, PadAssessment, ReasonCode, Timestamp, TransactionId,
-    Verdict,
-};
-use sallyport_gate::agent::{Agent, AgentParts};
-use sallyport_gate::camera::{
-    Camera, CameraError, CameraOpener, Stage, SupervisorPolicy, WatchdogPolicy,
-};
-use sallyport_gate::capture::CapturePolicy;
-use sallyport_gate::clock::{Clock, Stop, SystemClock};
+use sallyport_domain::{Direction, ReasonCode, Timestamp, TransactionId, Verdict};
+use sallyport_gate::clock::SystemClock;
 use sallyport_gate::deps::{Deps, OsRandom};
-use sallyport_gate::door::SimulatedDoor;
-use sallyport_gate::event::{AgentEvent, EventSink};
-use sallyport_gate::observe::{Observed, Observer};
-use sallyport_gate::spool::FileDisk;
 use sallyport_gate::state::{Identity, StateFolder};
 use sallyport_protocol::{
     DoorOrder, DoorReport, FailedAcquisition, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken,
     PassageDecision, PassageRequest, SignedDoorOrder, paths,
 };
-use sallyport_vision::{Capture, Frame, VisionError};
 use sha2::{Digest as _, Sha256};
 
 /// How the server answers passages.
@@ -430,225 +415,5 @@ fn decide(
         },
         log_index: 7,
         door_order,
-    }
-}
-
-/// A camera whose frames' grey value says who is there: 0 nobody, else a track number.
-pub(crate) struct GreyCamera {
-    pub(crate) who: Arc<AtomicU64>,
-    pub(crate) unplugged: Arc<AtomicBool>,
-}
-
-struct OpenGrey(Arc<AtomicU64>, Arc<AtomicBool>, Arc<dyn Clock>);
-
-impl Camera for OpenGrey {
-    fn next_frame(&mut self) -> Result<Option<Frame>, CameraError> {
-        self.2.wait(&Stop::default(), Duration::from_millis(10));
-        if self.1.load(Ordering::SeqCst) {
-            return Err(CameraError("unplugged".to_owned()));
-        }
-        let grey = u8::try_from(self.0.load(Ordering::SeqCst)).unwrap();
-        Ok(Some(
-            Frame::from_bgr("grey", wall(), 4, 4, &[grey; 48]).unwrap(),
-        ))
-    }
-}
-
-impl CameraOpener for GreyCamera {
-    fn name(&self) -> &str {
-        "grey"
-    }
-    fn open(&self) -> Result<Box<dyn Camera>, CameraError> {
-        if self.unplugged.load(Ordering::SeqCst) {
-            return Err(CameraError("unplugged".to_owned()));
-        }
-        Ok(Box::new(OpenGrey(
-            self.who.clone(),
-            self.unplugged.clone(),
-            deps().clock,
-        )))
-    }
-}
-
-/// Sees whom the grey value names; persons from 100 on are blurred.
-#[derive(Default)]
-pub(crate) struct GreyObserver {
-    samples: VecDeque<u8>,
-}
-
-impl Observer for GreyObserver {
-    fn observe(&mut self, frame: &Arc<Frame>) -> Result<Observed, VisionError> {
-        let who = frame.bgr()?.first().copied().unwrap_or(0);
-        if who == 0 {
-            self.samples.clear();
-            return Ok(Observed::default());
-        }
-        let good = who < 100;
-        if good {
-            self.samples.push_back(who);
-        }
-        Ok(Observed {
-            track: Some(u64::from(who)),
-            people: 1,
-            samples: u8::try_from(self.samples.len().min(5)).unwrap(),
-            defects: if good {
-                Vec::new()
-            } else {
-                vec![sallyport_domain::QualityDefect::Blurred]
-            },
-        })
-    }
-
-    fn capture(&mut self) -> Result<Option<Capture>, VisionError> {
-        let mut values = vec![0.0; 512];
-        values[0] = 1.0;
-        Ok(Some(Capture {
-            template: FaceTemplate::new(values).unwrap(),
-            quality: 80.0,
-            samples: 5,
-            pad: PadAssessment::default(),
-            best_frame_jpeg: b"jpeg".to_vec(),
-            captured_at: wall(),
-            defects: Vec::new(),
-            people_in_view: 1,
-        }))
-    }
-
-    fn picture(&self) -> Option<Vec<u8>> {
-        Some(b"jpeg".to_vec())
-    }
-
-    fn reset(&mut self) {
-        self.samples.clear();
-    }
-
-    fn model(&self) -> ModelDigest {
-        ModelDigest::from_bytes([1; 32])
-    }
-}
-
-/// A running agent before a fake server.
-pub(crate) struct Gate {
-    pub(crate) server: FakeServer,
-    pub(crate) folder: tempfile::TempDir,
-    pub(crate) who: Arc<AtomicU64>,
-    pub(crate) unplugged: Arc<AtomicBool>,
-    pub(crate) events: Receiver<AgentEvent>,
-    pub(crate) agent: Option<Agent>,
-}
-
-pub(crate) fn policy() -> CapturePolicy {
-    CapturePolicy {
-        samples_wanted: 3,
-        acquire_timeout: Duration::from_millis(600),
-        decide_timeout: Duration::from_millis(1_500),
-        review_wait: Duration::from_secs(20),
-        show: Duration::from_millis(50),
-        leave_after: Duration::from_millis(300),
-        review_leave_after: Duration::from_secs(1),
-        cue_interval: Duration::from_millis(100),
-    }
-}
-
-impl Gate {
-    pub(crate) fn start(behaviour: Behaviour) -> Self {
-        let server = FakeServer::start(behaviour, Tls::Good);
-        let folder = tempfile::tempdir().unwrap();
-        server.join(&folder.path().join("state"));
-        let mut gate = Self {
-            server,
-            folder,
-            who: Arc::default(),
-            unplugged: Arc::default(),
-            events: channel().1,
-            agent: None,
-        };
-        gate.restart(policy());
-        gate
-    }
-
-    pub(crate) fn restart(&mut self, policy: CapturePolicy) {
-        self.end();
-        let state = StateFolder::existing(&self.folder.path().join("state"));
-        let identity = state.identity().unwrap();
-        let (sender, events) = channel();
-        let sender = Mutex::new(sender);
-        self.events = events;
-        let camera = GreyCamera {
-            who: self.who.clone(),
-            unplugged: self.unplugged.clone(),
-        };
-        let supervision = SupervisorPolicy {
-            watchdog: WatchdogPolicy {
-                stalled_after: Duration::from_secs(5),
-                frozen_after: None,
-            },
-            backoff_first: Duration::from_millis(20),
-            look_every: Duration::from_millis(10),
-            ..SupervisorPolicy::default()
-        };
-        let door = SimulatedDoor::new(
-            identity.gate.clone(),
-            &self.folder.path().join("door"),
-            false,
-        );
-        self.agent = Some(
-            Agent::start(AgentParts {
-                identity,
-                state,
-                disk: Arc::new(FileDisk),
-                deps: deps(),
-                policy,
-                cameras: vec![(Arc::new(camera), supervision)],
-                observer: Box::new(GreyObserver::default()),
-                door: Box::new(door.unwrap()),
-                stage: Arc::new(Stage::default()),
-                stop: Stop::default(),
-                events: EventSink::new(move |event| drop(sender.lock().unwrap().send(event))),
-                heartbeat_every: Duration::from_millis(200),
-                once: false,
-            })
-            .unwrap(),
-        );
-    }
-
-    /// Waits for the first event that is wanted; everything seen until then.
-    pub(crate) fn until(&self, wanted: impl Fn(&AgentEvent) -> bool) -> Vec<AgentEvent> {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        let mut seen = Vec::new();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(event) = self.events.recv_timeout(left) else {
-                panic!("never came; seen: {seen:?}");
-            };
-            let found = wanted(&event);
-            seen.push(event);
-            if found {
-                return seen;
-            }
-        }
-    }
-
-    pub(crate) fn person(&self, number: u64) {
-        self.who.store(number, Ordering::SeqCst);
-    }
-
-    /// Lines of the door's log: releases.
-    pub(crate) fn releases(&self) -> usize {
-        std::fs::read_to_string(self.folder.path().join("door/door.log"))
-            .map_or(0, |text| text.lines().count())
-    }
-
-    pub(crate) fn end(&mut self) {
-        if let Some(agent) = self.agent.take() {
-            agent.stop();
-            let _ = agent.join();
-        }
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        self.end();
     }
 }
