@@ -1,6 +1,6 @@
 //! Is there a rectangular border all around the face, as of a print or a screen held into view?
 //!
-//! 1. The surroundings are scaled so that the face is 64 pixels high, and edges are found at two sensitivities.
+//! 1. The surroundings are scaled so that the face is 40 pixels high, and edges are found at two sensitivities.
 //! 2. A closed outline that is a convex quadrilateral, has nearly right angles, contains the whole face and does not
 //!    touch the edge of the picture is such a border.
 //!
@@ -16,7 +16,7 @@ use crate::{BoundingBox, Frame, VisionError};
 
 const STAGE: &str = "border";
 /// The face's height after scaling, pixels.
-const FACE_PX: f32 = 64.0;
+const FACE_PX: f32 = 40.0;
 /// How far the surroundings reach from the face's centre, in heights of the face.
 const REACH: f32 = 8.0;
 /// Canny thresholds: a faint border, and a clear one in a busy scene.

@@ -114,10 +114,6 @@ impl FacePipeline {
     ///
     /// # Errors
     /// OpenCV or ONNX Runtime failed.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "stage times are measured, not decided upon"
-    )]
     pub fn analyse(&mut self, frame: &Frame) -> Result<FrameAnalysis, VisionError> {
         let mut times = StageTimes::default();
         let clock = Instant::now();

@@ -107,7 +107,7 @@ fn manifests_with_mistakes_are_refused_with_the_reason() {
 
 #[test]
 fn another_runtime_library_in_one_process_is_refused() {
-    drop(runtime());
+    runtime();
     let refused = Runtime::load(&cache().join("lib/other.so"), Provider::Cpu, 1)
         .expect_err("one per process");
     assert!(matches!(refused, ModelError::LoadedTwice), "{refused}");

@@ -159,11 +159,12 @@ fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
     exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
     let length = u16::try_from(exif.len() + 2).expect("a short segment");
-    let mut file = jpeg[..2].to_vec();
+    let (start, rest) = jpeg.split_at(2);
+    let mut file = start.to_vec();
     file.extend([0xff, 0xe1]);
     file.extend(length.to_be_bytes());
     file.extend(exif);
-    file.extend(&jpeg[2..]);
+    file.extend(rest);
     file
 }
 

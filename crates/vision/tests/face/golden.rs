@@ -204,7 +204,7 @@ fn template(pipeline: &mut FacePipeline, name: &str, from_left: usize) -> FaceTe
     let frame = picture(name);
     let seen = faces(pipeline, &frame);
     pipeline
-        .embed(&frame, &seen[from_left])
+        .embed(&frame, seen.get(from_left).expect("enough faces"))
         .expect("embedding works")
 }
 
