@@ -1,7 +1,10 @@
-"""Zero the tiny weights of an ONNX file: every |w| < 1e-18 in float32 raw initialisers becomes 0.
+"""Prepares an ONNX file for a CPU, in two steps that keep its output.
 
-Denormal weights make MobileFaceNet seven times slower on a CPU; the output stays identical
-(biometrics.md F.3). Only bytes inside weights change, so the file keeps its length and structure.
+1. Zero the tiny weights: every |w| < 1e-18 in float32 raw initialisers becomes 0. Denormal weights make
+   MobileFaceNet seven times slower; the output stays identical (biometrics.md F.3).
+2. Write PRelu(x, s) as s * x + (1 - s) * Relu(x). ONNX Runtime's PRelu branches on every sign, which takes half the
+   time of MobileFaceNet on real pictures; the output differs by less than 3e-6.
+
 Standard library only. Usage: prepare_model.py IN OUT
 """
 
@@ -44,6 +47,84 @@ def fields(data, at, end):
             raise SystemExit(f"not an ONNX file: wire type {wire} at byte {at}")
 
 
+def encoded(value):
+    """A varint."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def field(number, payload):
+    """A length-delimited field."""
+    return encoded(number << 3 | LENGTH_DELIMITED) + encoded(len(payload)) + payload
+
+
+def node(kind, inputs, output):
+    """A NodeProto without attributes."""
+    parts = [field(1, name) for name in inputs]
+    parts += [field(2, output), field(3, output + b"_node"), field(4, kind)]
+    return field(1, b"".join(parts))
+
+
+def channel_tensor(name, values):
+    """A float32 TensorProto of shape [channels, 1, 1]."""
+    dims = b"".join(encoded(1 << 3) + encoded(size) for size in (len(values), 1, 1))
+    return field(5, dims + encoded(2 << 3) + encoded(1) + field(8, name) + field(9, values.tobytes()))
+
+
+def strings(data, start, end, wanted):
+    return [data[a:b] for number, _, a, b in fields(data, start, end) if number == wanted]
+
+
+def without_prelu(data):
+    """Returns the model with every PRelu written as products and sums, and how many there were."""
+    model, rewritten = [], 0
+    at = 0
+    for number, wire, start, end in fields(data, 0, len(data)):
+        if (number, wire) == (7, LENGTH_DELIMITED):
+            graph, rewritten = rewritten_graph(data, start, end)
+            model.append(field(7, graph))
+        else:
+            model.append(data[at:end])
+        at = end
+    return (b"".join(model), rewritten) if rewritten else (data, 0)
+
+
+def rewritten_graph(data, first, last):
+    slopes, users = {}, {}
+    for number, _, start, end in fields(data, first, last):
+        if number == 5:
+            name, raw = strings(data, start, end, 8), strings(data, start, end, 9)
+            if name and raw:
+                slopes[name[0]] = raw[0]
+        elif number == 1:
+            for name in strings(data, start, end, 1):
+                users.setdefault(name, set()).add(strings(data, start, end, 4)[0])
+    graph, at, rewritten = [], first, 0
+    for number, _, start, end in fields(data, first, last):
+        name = strings(data, start, end, 8) if number == 5 else []
+        if number == 1 and strings(data, start, end, 4) == [b"PRelu"]:
+            (x, slope), (y,) = strings(data, start, end, 1), strings(data, start, end, 2)
+            below = array.array("f", slopes[slope])
+            above = array.array("f", [1.0 - value for value in below])
+            graph += [
+                channel_tensor(y + b"_below", below),
+                channel_tensor(y + b"_above", above),
+                node(b"Relu", [x], y + b"_relu"),
+                node(b"Mul", [y + b"_relu", y + b"_above"], y + b"_upper"),
+                node(b"Mul", [x, y + b"_below"], y + b"_lower"),
+                node(b"Add", [y + b"_upper", y + b"_lower"], y),
+            ]
+            rewritten += 1
+        elif not (name and users.get(name[0]) == {b"PRelu"}):
+            graph.append(data[at:end])
+        at = end
+    return b"".join(graph), rewritten
+
+
 def main():
     source, target = sys.argv[1:]
     data = bytearray(open(source, "rb").read())
@@ -72,8 +153,9 @@ def main():
             if sys.byteorder == "big":
                 weights.byteswap()
             data[raw[0] : raw[1]] = weights.tobytes()
+    data, rewritten = without_prelu(bytes(data))
     open(target, "wb").write(data)
-    print(f"{zeroed} tiny weights zeroed in {target.rsplit('/', 1)[-1]}")
+    print(f"{zeroed} tiny weights zeroed, {rewritten} PRelu rewritten in {target.rsplit('/', 1)[-1]}")
 
 
 main()

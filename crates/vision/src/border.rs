@@ -11,7 +11,6 @@ use opencv::core::{Mat, MatTraitConst, Point2f, Rect, Size, Vector};
 use opencv::imgproc;
 
 use crate::landmarks::Point;
-use crate::tensor::grey;
 use crate::{BoundingBox, Frame, VisionError};
 
 const STAGE: &str = "border";
@@ -41,6 +40,12 @@ pub fn border_around(frame: &Frame, face: &BoundingBox) -> Result<Option<[Point;
         return Ok(None);
     };
     let part = cv(Mat::roi(&frame.pixels, area))?;
+    let mut grey_part = Mat::default();
+    cv(imgproc::cvt_color_def(
+        &part,
+        &mut grey_part,
+        imgproc::COLOR_BGR2GRAY,
+    ))?;
     let mut small = Mat::default();
     let method = if scale < 1.0 {
         imgproc::INTER_AREA
@@ -48,8 +53,9 @@ pub fn border_around(frame: &Frame, face: &BoundingBox) -> Result<Option<[Point;
         imgproc::INTER_LINEAR
     };
     let factor = f64::from(scale);
+    // Grey first: shrinking one channel takes a third of the time.
     cv(imgproc::resize(
-        &part,
+        &grey_part,
         &mut small,
         Size::new(0, 0),
         factor,
@@ -58,7 +64,7 @@ pub fn border_around(frame: &Frame, face: &BoundingBox) -> Result<Option<[Point;
     ))?;
     let mut smooth = Mat::default();
     cv(imgproc::gaussian_blur_def(
-        &grey(&small, STAGE)?,
+        &small,
         &mut smooth,
         Size::new(5, 5),
         0.0,

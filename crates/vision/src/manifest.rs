@@ -33,7 +33,7 @@ pub struct ModelEntry {
     pub role: ModelRole,
     /// File name inside the models folder.
     pub file: PathBuf,
-    /// SHA-256 of the prepared file (tiny weights zeroed), hexadecimal.
+    /// SHA-256 of the prepared file (deploy/prepare_model.py), hexadecimal.
     pub sha256: String,
     /// SHA-256 of the file as its package ships it.
     pub original_sha256: String,

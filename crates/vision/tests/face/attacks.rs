@@ -89,9 +89,9 @@ fn counted(scenes: impl Iterator<Item = Frame>) -> (usize, usize, usize) {
 }
 
 fn prints() -> impl Iterator<Item = Frame> {
-    PICTURES.iter().map(|name| {
-        picture_of_picture(&picture(name), 1280, 960).expect("the scene is made")
-    })
+    PICTURES
+        .iter()
+        .map(|name| picture_of_picture(&picture(name), 1280, 960).expect("the scene is made"))
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn the_templates_digest_is_the_recognition_models() {
     let pipeline = crate::common::pipeline();
     assert_eq!(
         pipeline.model_digest().to_string(),
-        "00a90f29ee6c77141f0fe5350c9b54669d33492fdb6a7be081f61ca27d7b7060"
+        "3ab568a4e2996c1e70883298c6607527385e722b1ef105e72120bb233208fb64"
     );
 }
 
