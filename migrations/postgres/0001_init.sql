@@ -4,14 +4,20 @@ CREATE TABLE setting (
     value_sealed BYTEA NOT NULL
 );
 
+-- Category, status, effective date and name are one sealed record, so that nobody with the database alone can change them.
 CREATE TABLE subject (
     id TEXT PRIMARY KEY NOT NULL,
-    category TEXT NOT NULL,
-    status TEXT NOT NULL,
-    effective_from BIGINT NOT NULL,
-    name_sealed BYTEA NOT NULL,
     key_wrapped BYTEA NOT NULL,
+    record_sealed BYTEA NOT NULL,
+    submission_sha256 TEXT NOT NULL,
+    log_index BIGINT NOT NULL,
     created_at BIGINT NOT NULL
+);
+
+-- Tells every running server which subjects to load again or drop.
+CREATE TABLE registry_change (
+    seq BIGINT PRIMARY KEY NOT NULL,
+    subject_id TEXT NOT NULL
 );
 
 CREATE TABLE reference (
@@ -84,10 +90,29 @@ CREATE TABLE review (
     fetched_at BIGINT
 );
 
+CREATE TABLE door_report (
+    transaction_id TEXT PRIMARY KEY NOT NULL,
+    gate_id TEXT NOT NULL REFERENCES gate (id),
+    outcome TEXT NOT NULL,
+    at BIGINT NOT NULL,
+    sequence BIGINT NOT NULL,
+    log_index BIGINT NOT NULL
+);
+
 CREATE TABLE log_entry (
     idx BIGINT PRIMARY KEY NOT NULL,
+    time BIGINT NOT NULL,
     bytes BYTEA NOT NULL,
     leaf_hash BYTEA NOT NULL
+);
+
+CREATE INDEX log_entry_by_time ON log_entry (time);
+
+-- What an entry must not carry in clear; the entry has SHA-256(salt || sealed).
+CREATE TABLE log_detail (
+    idx BIGINT PRIMARY KEY NOT NULL REFERENCES log_entry (idx),
+    salt BYTEA NOT NULL,
+    sealed BYTEA NOT NULL
 );
 
 CREATE TABLE log_node (

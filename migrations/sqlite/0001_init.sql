@@ -4,14 +4,20 @@ CREATE TABLE setting (
     value_sealed BLOB NOT NULL
 ) STRICT;
 
+-- Category, status, effective date and name are one sealed record, so that nobody with the database alone can change them.
 CREATE TABLE subject (
     id TEXT PRIMARY KEY NOT NULL,
-    category TEXT NOT NULL,
-    status TEXT NOT NULL,
-    effective_from INTEGER NOT NULL,
-    name_sealed BLOB NOT NULL,
     key_wrapped BLOB NOT NULL,
+    record_sealed BLOB NOT NULL,
+    submission_sha256 TEXT NOT NULL,
+    log_index INTEGER NOT NULL,
     created_at INTEGER NOT NULL
+) STRICT;
+
+-- Tells every running server which subjects to load again or drop.
+CREATE TABLE registry_change (
+    seq INTEGER PRIMARY KEY NOT NULL,
+    subject_id TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE reference (
@@ -84,10 +90,29 @@ CREATE TABLE review (
     fetched_at INTEGER
 ) STRICT;
 
+CREATE TABLE door_report (
+    transaction_id TEXT PRIMARY KEY NOT NULL,
+    gate_id TEXT NOT NULL REFERENCES gate (id),
+    outcome TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    log_index INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE log_entry (
     idx INTEGER PRIMARY KEY NOT NULL,
+    time INTEGER NOT NULL,
     bytes BLOB NOT NULL,
     leaf_hash BLOB NOT NULL
+) STRICT;
+
+CREATE INDEX log_entry_by_time ON log_entry (time);
+
+-- What an entry must not carry in clear; the entry has SHA-256(salt || sealed).
+CREATE TABLE log_detail (
+    idx INTEGER PRIMARY KEY NOT NULL REFERENCES log_entry (idx),
+    salt BLOB NOT NULL,
+    sealed BLOB NOT NULL
 ) STRICT;
 
 CREATE TABLE log_node (

@@ -62,11 +62,12 @@ impl Config {
         data.join("server.toml")
     }
 
-    /// The database address.
+    /// The database address. Only `init` creates a database file; a missing one is an error for everybody else.
     #[must_use]
-    pub fn database_url(&self, data: &Path) -> String {
+    pub fn database_url(&self, data: &Path, create: bool) -> String {
         if self.database.is_empty() {
-            format!("sqlite://{}?mode=rwc", data.join("sallyport.db").display())
+            let mode = if create { "rwc" } else { "rw" };
+            format!("sqlite://{}?mode={mode}", data.join("sallyport.db").display())
         } else {
             self.database.clone()
         }

@@ -98,11 +98,11 @@ impl<'a> Place<'a> {
         Self { site, table, column, row, subject: "", modality: "", model: "" }
     }
 
-    fn associated_data(&self, version: u32, suite: u8) -> Vec<u8> {
+    fn associated_data(&self, purpose: &str, version: u32, suite: u8) -> Vec<u8> {
         let version = version.to_be_bytes();
         let suite = [suite];
         let fields: [&[u8]; 10] = [
-            b"sallyport/tpl/1",
+            purpose.as_bytes(),
             self.site.as_bytes(),
             self.table.as_bytes(),
             self.column.as_bytes(),
@@ -122,13 +122,42 @@ impl<'a> Place<'a> {
     }
 }
 
+const VALUE: &str = "sallyport/tpl/1";
+const DATA_KEY: &str = "sallyport/dek/1";
+
+/// Wraps a subject's data key under the key-encryption key.
+///
+/// # Errors
+/// No randomness.
+pub fn seal_data_key(kek: &Key, version: u32, place: &Place<'_>, key: &Key) -> Result<Vec<u8>, SealError> {
+    seal_as(DATA_KEY, kek, version, place, key.expose())
+}
+
+/// Unwraps a subject's data key; the caller zeroes the result.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_data_key(kek: &Key, version: u32, place: &Place<'_>, blob: &[u8]) -> Result<Vec<u8>, SealError> {
+    open_as(DATA_KEY, kek, version, place, blob)
+}
+
 /// Seals `plaintext` for a place.
 ///
 /// # Errors
 /// No randomness.
 pub fn seal(key: &Key, version: u32, place: &Place<'_>, plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
+    seal_as(VALUE, key, version, place, plaintext)
+}
+
+fn seal_as(
+    purpose: &str,
+    key: &Key,
+    version: u32,
+    place: &Place<'_>,
+    plaintext: &[u8],
+) -> Result<Vec<u8>, SealError> {
     let nonce: [u8; 12] = random().map_err(|_| SealError::Random)?;
-    let aad = place.associated_data(version, SUITE_AES_256_GCM);
+    let aad = place.associated_data(purpose, version, SUITE_AES_256_GCM);
     let cipher = Aes256Gcm::new_from_slice(&key.0).map_err(|_| SealError::Unknown)?;
     let ciphertext = cipher
         .encrypt(&Nonce::from(nonce), Payload { msg: plaintext, aad: &aad })
@@ -146,13 +175,17 @@ pub fn seal(key: &Key, version: u32, place: &Place<'_>, plaintext: &[u8]) -> Res
 /// # Errors
 /// Unknown suite or version, wrong key, wrong place, or changed.
 pub fn open(key: &Key, version: u32, place: &Place<'_>, blob: &[u8]) -> Result<Vec<u8>, SealError> {
+    open_as(VALUE, key, version, place, blob)
+}
+
+fn open_as(purpose: &str, key: &Key, version: u32, place: &Place<'_>, blob: &[u8]) -> Result<Vec<u8>, SealError> {
     let (suite, rest) = blob.split_first().ok_or(SealError::Unknown)?;
     let (stored_version, rest) = rest.split_first_chunk::<4>().ok_or(SealError::Unknown)?;
     let (nonce, ciphertext) = rest.split_first_chunk::<12>().ok_or(SealError::Unknown)?;
     if *suite != SUITE_AES_256_GCM || u32::from_be_bytes(*stored_version) != version {
         return Err(SealError::Unknown);
     }
-    let aad = place.associated_data(version, *suite);
+    let aad = place.associated_data(purpose, version, *suite);
     let cipher = Aes256Gcm::new_from_slice(&key.0).map_err(|_| SealError::Unknown)?;
     cipher
         .decrypt(&Nonce::from(*nonce), Payload { msg: ciphertext, aad: &aad })

@@ -1,3 +1,5 @@
-//! Helpers of the whole-system tests and of the demo: an installation made of the real programs.
+//! Helpers of the whole-system tests and of the demo: a site made of the real programs.
 
 pub mod installation;
+pub mod scenes;
+pub mod site;

@@ -97,25 +97,29 @@ impl Write<'_> {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Allows a key for a gate.
+    /// Allows a key for a gate, again when the same gate asks with the same key; `false` when the key is another gate's or was revoked.
     ///
     /// # Errors
-    /// The database failed, or the key is known already.
-    pub async fn gate_key_insert(
+    /// The database failed.
+    pub async fn gate_key_allow(
         &mut self,
         spki_sha256: &str,
         gate: &GateId,
         now: Timestamp,
         not_after: Timestamp,
-    ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO gate_key (spki_sha256, gate_id, issued_at, not_after) VALUES ($1, $2, $3, $4)")
-            .bind(spki_sha256.to_owned())
-            .bind(gate.as_str().to_owned())
-            .bind(now.as_micros())
-            .bind(not_after.as_micros())
-            .execute(&mut *self.transaction)
-            .await?;
-        Ok(())
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "INSERT INTO gate_key (spki_sha256, gate_id, issued_at, not_after) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (spki_sha256) DO UPDATE SET issued_at = excluded.issued_at, not_after = excluded.not_after \
+             WHERE gate_key.gate_id = excluded.gate_id AND gate_key.revoked_at IS NULL",
+        )
+        .bind(spki_sha256.to_owned())
+        .bind(gate.as_str().to_owned())
+        .bind(now.as_micros())
+        .bind(not_after.as_micros())
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// Revokes all keys of a gate; returns how many.

@@ -52,12 +52,14 @@ impl Write<'_> {
     pub async fn log_insert(
         &mut self,
         index: u64,
+        time: i64,
         bytes: Vec<u8>,
         leaf: Hash,
         nodes: &[(NodeId, Hash)],
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO log_entry (idx, bytes, leaf_hash) VALUES ($1, $2, $3)")
+        sqlx::query("INSERT INTO log_entry (idx, time, bytes, leaf_hash) VALUES ($1, $2, $3, $4)")
             .bind(signed(index))
+            .bind(time)
             .bind(bytes)
             .bind(leaf.0.to_vec())
             .execute(&mut *self.transaction)
@@ -70,6 +72,20 @@ impl Write<'_> {
                 .execute(&mut *self.transaction)
                 .await?;
         }
+        Ok(())
+    }
+
+    /// Stores an entry's sealed detail.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn log_detail_insert(&mut self, index: u64, salt: Vec<u8>, sealed: Vec<u8>) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO log_detail (idx, salt, sealed) VALUES ($1, $2, $3)")
+            .bind(signed(index))
+            .bind(salt)
+            .bind(sealed)
+            .execute(&mut *self.transaction)
+            .await?;
         Ok(())
     }
 
@@ -95,6 +111,15 @@ impl Store {
     pub async fn log_size(&self) -> Result<u64, StoreError> {
         let row = self.optional(sqlx::query(SIZE)).await?;
         row.map_or(Ok(0), |row| Ok(unsigned(row.try_get(0)?)? + 1))
+    }
+
+    /// Latest time that any entry carries, microseconds; 0 when there is none.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn log_newest_time(&self) -> Result<i64, StoreError> {
+        let row = self.optional(sqlx::query("SELECT time FROM log_entry ORDER BY time DESC LIMIT 1")).await?;
+        row.map_or(Ok(0), |row| Ok(row.try_get(0)?))
     }
 
     /// Fetches stored nodes; those that are missing are left out.

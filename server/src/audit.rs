@@ -1,0 +1,296 @@
+//! The audit log: one sequencer, entries in the transaction of what they record, signed checkpoints soon after.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use sallyport_domain::{Timestamp, TransactionId};
+use sallyport_transparency::{
+    Checkpoint, Entry, ExportFile, ExportWriter, Hash, append as append_leaf, empty_root, leaf_hash, needed_for_append,
+    needed_for_root, root, sign_checkpoint,
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::clock::random;
+use crate::sealing::{self, Place};
+use crate::state::AppState;
+use crate::store::{StoreError, Write};
+
+/// The server build that stands in every entry.
+pub const BUILD: &str = concat!("sallyport-server/", env!("CARGO_PKG_VERSION"));
+
+/// Entries read at once while exporting or checking.
+const PAGE: u32 = 1_024;
+
+/// Why something was not logged; what was to be logged then must not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The entry is too large or the tree's stored nodes have gaps.
+    #[error("the audit log cannot take the entry: {0}")]
+    Refused(String),
+    /// The log in the database is shorter than, or differs from, what was signed before.
+    #[error(
+        "the audit log in the database does not continue the signed checkpoint of {size} entries ({place}): {what}. The database \
+         was rolled back, restored from an old copy, or changed. The server does not start; keep both for the investigation"
+    )]
+    RolledBack {
+        /// Size of the signed checkpoint.
+        size: u64,
+        /// Which checkpoint.
+        place: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// The checkpoint file or export could not be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which file.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No randomness or no sealing.
+    #[error("the operating system gives no random numbers")]
+    Random,
+}
+
+fn refused(error: impl std::fmt::Display) -> AuditError {
+    AuditError::Refused(error.to_string())
+}
+
+/// A new entry of this kind, with an event id of its own.
+///
+/// # Errors
+/// No randomness.
+pub fn entry(kind: &str, now: Timestamp) -> Result<Entry, AuditError> {
+    let id = TransactionId::new(now, random().map_err(|_| AuditError::Random)?);
+    Ok(Entry { build: Some(BUILD.to_owned()), ..Entry::new(id.to_string(), kind, now.as_micros()) })
+}
+
+/// Appends an entry inside the transaction of what it records; returns its index. `detail` is sealed beside the entry, which
+/// then carries only its salted hash.
+///
+/// # Errors
+/// The transaction must be dropped then.
+pub async fn append(
+    state: &AppState,
+    write: &mut Write<'_>,
+    mut entry: Entry,
+    detail: Option<&[u8]>,
+) -> Result<u64, AuditError> {
+    let index = write.log_size().await?;
+    let detail = match detail {
+        Some(plain) => {
+            let salt: [u8; 32] = random().map_err(|_| AuditError::Random)?;
+            let row = index.to_string();
+            let place = Place::new(state.config.site.as_str(), "log_detail", "sealed", &row);
+            let sealed = sealing::seal(&state.keys.kek, 1, &place, plain).map_err(|_| AuditError::Random)?;
+            entry.detail_hash =
+                Some(hex::encode(Sha256::new().chain_update(salt).chain_update(&sealed).finalize()));
+            Some((salt, sealed))
+        }
+        None => None,
+    };
+    let bytes = entry.to_bytes().map_err(refused)?;
+    let leaf = leaf_hash(&bytes);
+    let nodes = write.log_nodes(&needed_for_append(index)).await?;
+    let new = append_leaf(index, leaf, &nodes).map_err(refused)?;
+    write.log_insert(index, entry.time, bytes, leaf, &new).await?;
+    if let Some((salt, sealed)) = detail {
+        write.log_detail_insert(index, salt.to_vec(), sealed).await?;
+    }
+    Ok(index)
+}
+
+/// Appends one entry in a transaction of its own.
+///
+/// # Errors
+/// Not logged.
+pub async fn record(state: &AppState, entry: Entry) -> Result<u64, AuditError> {
+    let time = Timestamp::from_micros(entry.time);
+    let mut write = state.store.write().await?;
+    let index = append(state, &mut write, entry, None).await?;
+    write.commit().await?;
+    state.logged_at(time);
+    Ok(index)
+}
+
+/// Where the last checkpoint is kept outside the database.
+#[must_use]
+pub fn checkpoint_file(data: &Path) -> PathBuf {
+    data.join("checkpoint")
+}
+
+/// Signs and stores a checkpoint when there are new entries; returns its size then.
+///
+/// # Errors
+/// The log has gaps, or database or file refuse.
+pub async fn publish(state: &AppState) -> Result<Option<u64>, AuditError> {
+    let size = state.store.log_size().await?;
+    let last = state.store.checkpoint().await?;
+    if let Some(last) = &last {
+        let last = Checkpoint::open(last.as_bytes(), state.keys.log.verifier()).map_err(refused)?;
+        if last.size >= size {
+            return Ok(None);
+        }
+    } else if size == 0 {
+        return Ok(None);
+    }
+    let note = signed(state, size).await?;
+    let mut write = state.store.write().await?;
+    write.checkpoint_insert(size, &note).await?;
+    write.commit().await?;
+    let path = checkpoint_file(&state.data);
+    replace_file(&path, note.as_bytes())
+        .map_err(|source| AuditError::File { path: path.display().to_string(), source })?;
+    Ok(Some(size))
+}
+
+async fn root_of(state: &AppState, size: u64) -> Result<Hash, AuditError> {
+    if size == 0 {
+        return Ok(empty_root());
+    }
+    let nodes = state.store.log_nodes(&needed_for_root(size)).await?;
+    root(size, &nodes).map_err(refused)
+}
+
+async fn signed(state: &AppState, size: u64) -> Result<String, AuditError> {
+    let checkpoint =
+        Checkpoint { origin: state.config.log_origin(), size, root: root_of(state, size).await? };
+    sign_checkpoint(&checkpoint, &state.keys.log).map_err(refused)
+}
+
+/// Replaces a file so that a power cut leaves either the old or the new content.
+fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = std::fs::File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(folder) => std::fs::File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// At start: the stored log must continue every checkpoint that was ever signed and kept, and its rows must fit the tree.
+///
+/// # Errors
+/// Rolled back, shortened or changed.
+pub async fn check(state: &AppState) -> Result<u64, AuditError> {
+    let size = state.store.log_size().await?;
+    let mut known = Vec::new();
+    if let Some(note) = state.store.checkpoint().await? {
+        known.push(("in the database", note.into_bytes()));
+    }
+    let path = checkpoint_file(&state.data);
+    match std::fs::read(&path) {
+        Ok(note) => known.push(("in the file 'checkpoint'", note)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => return Err(AuditError::File { path: path.display().to_string(), source }),
+    }
+    for (place, note) in known {
+        let rolled_back = |size, what: String| AuditError::RolledBack { size, place: place.to_owned(), what };
+        let checkpoint = Checkpoint::open(&note, state.keys.log.verifier())
+            .map_err(|error| rolled_back(0, error.to_string()))?;
+        if checkpoint.size > size {
+            return Err(rolled_back(checkpoint.size, format!("it has only {size} entries")));
+        }
+        let stored = root_of(state, checkpoint.size)
+            .await
+            .map_err(|error| rolled_back(checkpoint.size, error.to_string()))?;
+        if stored != checkpoint.root {
+            return Err(rolled_back(checkpoint.size, "its root is another".to_owned()));
+        }
+    }
+    check_rows(state, size).await?;
+    Ok(size)
+}
+
+/// Every entry's bytes must give the stored leaf: finds entries that were changed behind the tree's back.
+async fn check_rows(state: &AppState, size: u64) -> Result<(), AuditError> {
+    let mut writer = ExportWriter::default();
+    let mut next = 0;
+    while next < size {
+        let rows = state.store.log_entries(next, PAGE).await?;
+        if rows.is_empty() {
+            break;
+        }
+        for (index, bytes) in rows {
+            if index != next {
+                return Err(gap(size, next));
+            }
+            writer.push(bytes).ok_or_else(|| refused("an entry is too large"))?;
+            next += 1;
+        }
+    }
+    let (_, count, computed) = writer.finish().ok_or_else(|| refused("an entry is too large"))?;
+    if count != size {
+        return Err(gap(size, next));
+    }
+    let stored = root_of(state, size).await?;
+    if size > 0 && stored != computed {
+        return Err(AuditError::RolledBack {
+            size,
+            place: "the stored tree".to_owned(),
+            what: "an entry was changed after it was logged".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn gap(size: u64, at: u64) -> AuditError {
+    AuditError::RolledBack { size, place: "the stored tree".to_owned(), what: format!("entry {at} is missing") }
+}
+
+/// Writes the log as static files (tiles, entry bundles, checkpoint, verifier key) that `sallyport-audit verify` checks offline.
+/// Returns the number of entries.
+///
+/// # Errors
+/// The folder is not empty, or database or disk refuse.
+pub async fn export(state: &AppState, folder: &Path) -> Result<u64, AuditError> {
+    let file_error = |path: &Path, source| AuditError::File { path: path.display().to_string(), source };
+    std::fs::create_dir_all(folder).map_err(|source| file_error(folder, source))?;
+    let mut there = std::fs::read_dir(folder).map_err(|source| file_error(folder, source))?;
+    if there.next().is_some() {
+        return Err(file_error(folder, std::io::Error::other("the folder is not empty; name a new one")));
+    }
+    let write_all = |files: Vec<ExportFile>| -> Result<(), AuditError> {
+        for file in files {
+            let path = folder.join(&file.path);
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent).map_err(|source| file_error(parent, source))?;
+            }
+            std::fs::write(&path, &file.bytes).map_err(|source| file_error(&path, source))?;
+        }
+        Ok(())
+    };
+    publish(state).await?;
+    let size = state.store.log_size().await?;
+    let mut writer = ExportWriter::default();
+    let mut next = 0;
+    while next < size {
+        let rows = state.store.log_entries(next, PAGE).await?;
+        if rows.is_empty() {
+            return Err(gap(size, next));
+        }
+        for (_, bytes) in rows.into_iter().take_while(|(index, _)| *index < size) {
+            write_all(writer.push(bytes).ok_or_else(|| refused("an entry is too large"))?)?;
+            next += 1;
+        }
+    }
+    let (rest, _, computed) = writer.finish().ok_or_else(|| refused("an entry is too large"))?;
+    write_all(rest)?;
+    let note = signed(state, size).await?;
+    let checkpoint = Checkpoint::open(note.as_bytes(), state.keys.log.verifier()).map_err(refused)?;
+    if checkpoint.root != computed {
+        return Err(refused("the stored tree does not fit the entries"));
+    }
+    write_all(vec![
+        ExportFile { path: "checkpoint".to_owned(), bytes: note.into_bytes() },
+        ExportFile { path: "log.vkey".to_owned(), bytes: format!("{}\n", state.keys.log.verifier()).into_bytes() },
+    ])?;
+    Ok(size)
+}

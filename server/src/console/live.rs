@@ -1,0 +1,132 @@
+//! The live page: passages as they happen, by server-sent events that miss nobody.
+
+use std::convert::Infallible;
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream};
+use serde::Deserialize;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::guard::{Officer, current};
+use super::pages::Trouble;
+use super::view::{Page, RowTemplate, html, is_open, row};
+use crate::audit;
+use crate::passages;
+use crate::store::passages::PassageRow;
+use crate::state::{AppState, LiveEvent};
+
+/// Passages on the page.
+const SHOWN: u32 = 40;
+/// Passages replayed after a gap; more and the page loads anew.
+const REPLAYED: u32 = 200;
+
+#[derive(Template)]
+#[template(path = "live.html")]
+struct LivePage {
+    page: Page,
+    rows: Vec<String>,
+    after: u64,
+}
+
+/// The page. Seeing it is the officer's duty at the gate, and one entry of the log says so.
+pub(super) async fn page(State(state): State<AppState>, Officer(session): Officer) -> Response {
+    let logged = async {
+        let mut entry = audit::entry("consultation", state.clock.now())?;
+        entry.actor = Some(session.officer.to_string());
+        entry.about = Some("live_page".to_owned());
+        entry.reason = Some("gate_duty".to_owned());
+        audit::record(&state, entry).await
+    };
+    if let Err(error) = logged.await {
+        return Trouble::server(&state, &error).into_response();
+    }
+    let mut recent = match passages::recent(&state, None, SHOWN).await {
+        Ok(recent) => recent,
+        Err(error) => return Trouble::server(&state, &error).into_response(),
+    };
+    let after = recent.iter().map(|passage| passage.log_index).max().map_or(0, |index| index + 1);
+    // Open referrals first: somebody is waiting at a gate.
+    recent.sort_by_key(|passage| !is_open(passage));
+    let mut rows = Vec::with_capacity(recent.len());
+    for passage in &recent {
+        rows.push(rendered(&state, passage).await);
+    }
+    html(&state, &LivePage { page: Page::new(&state, Some(&session), "live"), rows, after })
+}
+
+async fn rendered(state: &AppState, passage: &PassageRow) -> String {
+    RowTemplate { row: &row(state, passage).await }.render().unwrap_or_default()
+}
+
+#[derive(Deserialize)]
+pub(super) struct After {
+    after: Option<u64>,
+}
+
+/// Server-sent events. `Last-Event-ID` (or `after` at first) is the next log index that the page has not seen.
+pub(super) async fn events(
+    State(state): State<AppState>,
+    Officer(_): Officer,
+    Query(query): Query<After>,
+    headers: HeaderMap,
+) -> Response {
+    // Listen before reading what happened, so that nothing falls between.
+    let receiver = state.live.subscribe();
+    let next = headers
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse().ok())
+        .or(query.after)
+        .unwrap_or(0);
+    let newest = match passages::recent(&state, None, REPLAYED).await {
+        Ok(newest) => newest,
+        Err(error) => return Trouble::server(&state, &error).into_response(),
+    };
+    let missed: Vec<_> = newest.iter().rev().filter(|passage| passage.log_index >= next).collect();
+    let mut replay = Vec::with_capacity(missed.len());
+    if missed.len() >= REPLAYED as usize {
+        // More happened than is kept at hand: the page must load anew.
+        replay.push(Ok(Event::default().event("reload").data(".")));
+    }
+    for passage in missed {
+        replay.push(Ok(event(&state, passage).await));
+    }
+    let ongoing = ongoing(state, headers, receiver);
+    let all = futures_util::StreamExt::chain(stream::iter(replay), ongoing);
+    Sse::new(all).keep_alive(KeepAlive::default()).into_response()
+}
+
+async fn event(state: &AppState, passage: &PassageRow) -> Event {
+    let text = rendered(state, passage).await.replace('\n', "");
+    Event::default().event("passage").id((passage.log_index + 1).to_string()).data(text)
+}
+
+/// New events until the session ends; a listener that fell behind is told to load the page again.
+fn ongoing(
+    state: AppState,
+    headers: HeaderMap,
+    receiver: tokio::sync::broadcast::Receiver<LiveEvent>,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold((state, headers, receiver), |(state, headers, mut receiver)| async move {
+        loop {
+            let received = receiver.recv().await;
+            if !matches!(current(&headers, &state).await, Ok(Some(_))) {
+                return None;
+            }
+            let event = match received {
+                Ok(LiveEvent { transaction }) => match passages::get(&state, transaction).await {
+                    Ok(Some(passage)) => event(&state, &passage).await,
+                    Ok(None) => continue,
+                    Err(_) => Event::default().event("reload").data("."),
+                },
+                Err(RecvError::Lagged(_)) => Event::default().event("reload").data("."),
+                Err(RecvError::Closed) => return None,
+            };
+            return Some((Ok(event), (state, headers, receiver)));
+        }
+    })
+}

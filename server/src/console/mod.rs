@@ -1,0 +1,36 @@
+//! The officers' web console: server-rendered pages, no inline script, every look at a record logged.
+
+mod assets;
+mod guard;
+mod live;
+mod pages;
+mod passage;
+mod view;
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::{get, post};
+
+use crate::state::AppState;
+
+/// The console's routes.
+#[must_use]
+pub fn router(state: AppState) -> Router {
+    Router::new()
+        .route("/", get(live::page))
+        .route("/live/events", get(live::events))
+        .route("/passages/{id}", get(passage::page).post(passage::page_with_reason))
+        .route("/passages/{id}/picture", get(passage::picture))
+        .route("/passages/{id}/review", post(passage::review))
+        .route("/log", get(pages::log))
+        .route("/gates", get(pages::gates))
+        .route("/sign-in", get(pages::sign_in_page).post(pages::sign_in))
+        .route("/sign-out", post(pages::sign_out))
+        .route("/setup/{secret}", get(pages::setup_page).post(pages::setup))
+        .route("/assets/{name}", get(assets::serve))
+        .fallback(pages::not_found)
+        .layer(middleware::from_fn(guard::same_origin))
+        .layer(middleware::from_fn(guard::headers))
+        .layer(axum::extract::DefaultBodyLimit::max(64 * 1024))
+        .with_state(state)
+}

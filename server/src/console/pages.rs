@@ -1,0 +1,278 @@
+//! Sign-in, set-up, audit log, gates, and pages for trouble.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use sallyport_transparency::Entry;
+use serde::Deserialize;
+
+use super::guard::{Officer, check_csrf, clear_cookie, current, set_cookie};
+use super::view::{Page, date_and_time, html};
+use crate::audit;
+use crate::officers::{self, OfficerError};
+use crate::state::AppState;
+
+/// A page that says what went wrong and what to do.
+pub(super) struct Trouble {
+    status: StatusCode,
+    body: String,
+}
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct MessagePage {
+    page: Page,
+    heading: &'static str,
+    what: &'static str,
+}
+
+impl Trouble {
+    fn new(state: &AppState, status: StatusCode, heading: &'static str, what: &'static str) -> Self {
+        let page = MessagePage { page: Page::new(state, None, ""), heading, what };
+        Self { status, body: page.render().unwrap_or_else(|_| format!("{heading}\n{what}\n")) }
+    }
+
+    /// The server failed; the log of the server says how, the page does not.
+    pub(super) fn server(state: &AppState, error: &dyn std::error::Error) -> Self {
+        tracing::error!(error = %error, "a console page failed");
+        Self::new(
+            state,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "This cannot be done now",
+            "The server could not read or write what this page needs, and nothing was changed. Gates refer people to you until it is well again. Try again; if it lasts, call the administrator.",
+        )
+    }
+
+    /// No such page or record.
+    pub(super) fn not_found(state: &AppState) -> Self {
+        Self::new(state, StatusCode::NOT_FOUND, "Nothing here", "There is no such page or record. It may have been deleted when its purpose ended.")
+    }
+}
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        (self.status, axum::response::Html(self.body)).into_response()
+    }
+}
+
+pub(super) async fn not_found(State(state): State<AppState>) -> Trouble {
+    Trouble::not_found(&state)
+}
+
+#[derive(Template)]
+#[template(path = "sign_in.html")]
+struct SignInPage {
+    page: Page,
+    problem: Option<String>,
+}
+
+pub(super) async fn sign_in_page(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, Response> {
+    if current(&headers, &state).await?.is_some() {
+        return Ok(Redirect::to("/").into_response());
+    }
+    Ok(html(&state, &SignInPage { page: Page::new(&state, None, ""), problem: None }))
+}
+
+#[derive(Deserialize)]
+pub(super) struct SignInForm {
+    name: String,
+    password: String,
+}
+
+pub(super) async fn sign_in(State(state): State<AppState>, Form(form): Form<SignInForm>) -> Response {
+    match officers::sign_in(&state, &form.name, form.password).await {
+        Ok(token) => ([(header::SET_COOKIE, set_cookie(&token))], Redirect::to("/")).into_response(),
+        Err(error) => {
+            let page = SignInPage { page: Page::new(&state, None, ""), problem: Some(error.to_string()) };
+            refused(&error, html(&state, &page))
+        }
+    }
+}
+
+fn refused(error: &OfficerError, mut page: Response) -> Response {
+    *page.status_mut() = match error {
+        OfficerError::SignIn => StatusCode::UNAUTHORIZED,
+        OfficerError::SetupLink => StatusCode::GONE,
+        OfficerError::Name | OfficerError::Password(_) => StatusCode::BAD_REQUEST,
+        OfficerError::Store(_) | OfficerError::Audit(_) | OfficerError::Internal => {
+            tracing::error!(error = %error, "an account request failed");
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+    };
+    page
+}
+
+#[derive(Deserialize)]
+pub(super) struct CsrfForm {
+    csrf: String,
+}
+
+pub(super) async fn sign_out(
+    State(state): State<AppState>,
+    Officer(session): Officer,
+    Form(form): Form<CsrfForm>,
+) -> Result<Response, Response> {
+    check_csrf(&session, &form.csrf)?;
+    officers::sign_out(&state, &session).await.map_err(|error| Trouble::server(&state, &error).into_response())?;
+    Ok(([(header::SET_COOKIE, clear_cookie())], Redirect::to("/sign-in")).into_response())
+}
+
+#[derive(Template)]
+#[template(path = "setup.html")]
+struct SetupPage {
+    page: Page,
+    name: String,
+    problem: Option<String>,
+}
+
+pub(super) async fn setup_page(State(state): State<AppState>, Path(secret): Path<String>) -> Result<Response, Response> {
+    match officers::setup_link_is_open(&state, &secret).await {
+        Ok(true) => {
+            let page = Page::new(&state, None, "");
+            Ok(html(&state, &SetupPage { page, name: String::new(), problem: None }))
+        }
+        Ok(false) => Err(Trouble::new(
+            &state,
+            StatusCode::GONE,
+            "This link has ended",
+            "It was used already or is older than 15 minutes. On the server, make a new one: sallyport-server officer setup-link",
+        )
+        .into_response()),
+        Err(error) => Err(Trouble::server(&state, &error).into_response()),
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct SetupForm {
+    name: String,
+    password: String,
+    again: String,
+}
+
+pub(super) async fn setup(
+    State(state): State<AppState>,
+    Path(secret): Path<String>,
+    Form(form): Form<SetupForm>,
+) -> Response {
+    let again = |problem: String, status| {
+        let page = SetupPage { page: Page::new(&state, None, ""), name: form.name.clone(), problem: Some(problem) };
+        let mut response = html(&state, &page);
+        *response.status_mut() = status;
+        response
+    };
+    if form.password != form.again {
+        return again("The two passwords differ.".to_owned(), StatusCode::BAD_REQUEST);
+    }
+    match officers::redeem_setup_link(&state, &secret, &form.name, form.password.clone()).await {
+        Ok(_) => Redirect::to("/sign-in").into_response(),
+        Err(error) => {
+            let page = again(error.to_string(), StatusCode::BAD_REQUEST);
+            refused(&error, page)
+        }
+    }
+}
+
+struct EntryView {
+    index: u64,
+    time: String,
+    kind: String,
+    gate: String,
+    decision: String,
+    reason: String,
+    actor: String,
+}
+
+#[derive(Template)]
+#[template(path = "log.html")]
+struct LogPage {
+    page: Page,
+    checkpoint: Option<String>,
+    entries: Vec<EntryView>,
+    older: Option<u64>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct From {
+    from: Option<u64>,
+}
+
+const LOG_PAGE: u32 = 50;
+
+pub(super) async fn log(
+    State(state): State<AppState>,
+    Officer(session): Officer,
+    Query(query): Query<From>,
+) -> Result<Response, Response> {
+    let failed = |error: &dyn std::error::Error| Trouble::server(&state, error).into_response();
+    let mut entry = audit::entry("consultation", state.clock.now()).map_err(|error| failed(&error))?;
+    entry.actor = Some(session.officer.to_string());
+    entry.about = Some("audit_log".to_owned());
+    audit::record(&state, entry).await.map_err(|error| failed(&error))?;
+    let size = state.store.log_size().await.map_err(|error| failed(&error))?;
+    let newest = query.from.unwrap_or(u64::MAX).min(size.saturating_sub(1));
+    let start = (newest + 1).saturating_sub(u64::from(LOG_PAGE));
+    let rows = state.store.log_entries(start, LOG_PAGE).await.map_err(|error| failed(&error))?;
+    let text = |value: Option<String>| value.unwrap_or_default();
+    let mut entries: Vec<EntryView> = rows
+        .into_iter()
+        .filter(|(index, _)| *index <= newest)
+        .filter_map(|(index, bytes)| Entry::from_bytes(&bytes).ok().map(|entry| (index, entry)))
+        .map(|(index, entry)| EntryView {
+            index,
+            time: sallyport_domain::Timestamp::from_micros(entry.time).to_rfc3339().get(..19).unwrap_or_default().replace('T', " "),
+            kind: entry.kind,
+            gate: text(entry.gate),
+            decision: text(entry.decision),
+            reason: text(entry.reason),
+            actor: entry.actor.and_then(|actor| actor.get(..13).map(|start| format!("{start}…"))).unwrap_or_default(),
+        })
+        .collect();
+    entries.reverse();
+    let checkpoint = state.store.checkpoint().await.map_err(|error| failed(&error))?;
+    let page = LogPage {
+        page: Page::new(&state, Some(&session), "log"),
+        checkpoint,
+        entries,
+        older: start.checked_sub(1),
+    };
+    Ok(html(&state, &page))
+}
+
+struct GateView {
+    id: String,
+    direction: String,
+    last_seen: String,
+    health: String,
+}
+
+#[derive(Template)]
+#[template(path = "gates.html")]
+struct GatesPage {
+    page: Page,
+    gates: Vec<GateView>,
+}
+
+pub(super) async fn gates(State(state): State<AppState>, Officer(session): Officer) -> Result<Response, Response> {
+    let rows = state.store.gates().await.map_err(|error| Trouble::server(&state, &error).into_response())?;
+    let gates = rows
+        .into_iter()
+        .map(|gate| GateView {
+            id: gate.id.to_string(),
+            direction: gate.direction,
+            last_seen: gate.last_seen.map_or_else(|| "Never".to_owned(), |at| date_and_time(&state, at)),
+            health: gate.health.as_deref().map_or_else(|| "Unknown".to_owned(), cameras),
+        })
+        .collect();
+    Ok(html(&state, &GatesPage { page: Page::new(&state, Some(&session), "gates"), gates }))
+}
+
+/// Camera names with their states, from the stored JSON pairs.
+fn cameras(json: &str) -> String {
+    let pairs: Vec<(String, String)> = serde_json::from_str(json).unwrap_or_default();
+    if pairs.is_empty() {
+        return "None reported".to_owned();
+    }
+    pairs.into_iter().map(|(name, state)| format!("{name}: {state}")).collect::<Vec<_>>().join("; ")
+}

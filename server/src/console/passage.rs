@@ -1,0 +1,267 @@
+//! One passage: its page, its picture, and an officer's review.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use sallyport_domain::{TransactionId, Verdict};
+use serde::Deserialize;
+
+use super::guard::{Officer, check_csrf};
+use super::pages::Trouble;
+use super::view::{Page, Row, date_and_time, display_name, html, is_fresh, row, word};
+use crate::audit;
+use crate::officers::{self, Session};
+use crate::passages;
+use crate::reviews;
+use crate::state::AppState;
+use crate::store::passages::PassageRow;
+
+struct ReviewView {
+    officer: String,
+    word: String,
+    time: String,
+    reason: String,
+    log_index: u64,
+}
+
+#[derive(Template)]
+#[template(path = "passage.html")]
+struct PassagePage {
+    page: Page,
+    row: Row,
+    problem: Option<String>,
+    picture: Option<String>,
+    pad: Vec<String>,
+    cues: Vec<&'static str>,
+    candidates: Vec<String>,
+    review: Option<ReviewView>,
+    reviewable: bool,
+    captured: String,
+    decided: String,
+    door: String,
+    policy: String,
+    model: String,
+    log_index: u64,
+    looked_because: String,
+}
+
+#[derive(Template)]
+#[template(path = "reason.html")]
+struct ReasonPage {
+    page: Page,
+    id: String,
+    problem: Option<String>,
+}
+
+async fn find(state: &AppState, id: &str) -> Result<PassageRow, Response> {
+    let not_found = || Trouble::not_found(state).into_response();
+    let id: TransactionId = id.parse().map_err(|_| not_found())?;
+    match passages::get(state, id).await {
+        Ok(Some(passage)) => Ok(passage),
+        Ok(None) => Err(not_found()),
+        Err(error) => Err(Trouble::server(state, &error).into_response()),
+    }
+}
+
+/// Writes the consultation into the log; nothing is shown before that succeeded.
+async fn consulted(
+    state: &AppState,
+    session: &Session,
+    passage: &PassageRow,
+    what: &str,
+    reason: &str,
+) -> Result<(), Response> {
+    let logged = async {
+        let mut entry = audit::entry("consultation", state.clock.now())?;
+        entry.actor = Some(session.officer.to_string());
+        entry.subject = passage.candidates.first().map(ToString::to_string);
+        entry.about = Some(passage.transaction.to_string());
+        entry.decision = Some(what.to_owned());
+        entry.reason = Some(reason.to_owned());
+        audit::record(state, entry).await
+    };
+    logged.await.map(drop).map_err(|error| Trouble::server(state, &error).into_response())
+}
+
+/// The page of a fresh passage, or the question for a reason.
+pub(super) async fn page(
+    State(state): State<AppState>,
+    Officer(session): Officer,
+    Path(id): Path<String>,
+) -> Result<Response, Response> {
+    let passage = find(&state, &id).await?;
+    if !is_fresh(&state, &passage) {
+        let page = Page::new(&state, Some(&session), "");
+        return Ok(html(&state, &ReasonPage { page, id: passage.transaction.to_string(), problem: None }));
+    }
+    show(&state, &session, &passage, "gate_duty", Some(String::new()), None).await
+}
+
+#[derive(Deserialize)]
+pub(super) struct ReasonForm {
+    csrf: String,
+    reason: String,
+    case: String,
+}
+
+/// The page of an older passage, after a reason was given.
+pub(super) async fn page_with_reason(
+    State(state): State<AppState>,
+    Officer(session): Officer,
+    Path(id): Path<String>,
+    Form(form): Form<ReasonForm>,
+) -> Result<Response, Response> {
+    check_csrf(&session, &form.csrf)?;
+    let passage = find(&state, &id).await?;
+    let case = clean_case(&form.case);
+    if !REASONS.contains(&form.reason.as_str()) || case.is_empty() {
+        let page = Page::new(&state, Some(&session), "");
+        let problem = Some("Choose a reason and give the case number.".to_owned());
+        let mut response = html(&state, &ReasonPage { page, id: passage.transaction.to_string(), problem });
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return Ok(response);
+    }
+    let query = format!("?reason={}&case={}", form.reason, case.replace(' ', "+"));
+    show(&state, &session, &passage, &format!("{} {case}", form.reason), Some(query), None).await
+}
+
+async fn show(
+    state: &AppState,
+    session: &Session,
+    passage: &PassageRow,
+    reason: &str,
+    picture_query: Option<String>,
+    problem: Option<String>,
+) -> Result<Response, Response> {
+    consulted(state, session, passage, "passage_page", reason).await?;
+    let mut candidates = Vec::new();
+    for subject in &passage.candidates {
+        candidates.push(display_name(state, *subject).await);
+    }
+    let review = match &passage.review {
+        Some(review) => Some(ReviewView {
+            officer: match officers::name(state, review.officer).await {
+                Ok(Some(name)) => name,
+                Ok(None) | Err(_) => "An officer".to_owned(),
+            },
+            word: word(review.verdict).0.to_owned(),
+            time: date_and_time(state, review.decided_at),
+            reason: reviews::reason_text(state, passage).unwrap_or_else(|| "(cannot be read)".to_owned()),
+            log_index: review.log_index,
+        }),
+        None => None,
+    };
+    let page = PassagePage {
+        page: Page::new(state, Some(session), ""),
+        row: row(state, passage).await,
+        problem,
+        picture: picture_query.filter(|_| passage.has_picture).map(|query| format!("/passages/{}/picture{query}", passage.transaction)),
+        pad: passage.pad.votes.iter().map(|vote| vote.reason.clone()).collect(),
+        cues: passage.defects.iter().map(|defect| defect.cue()).collect(),
+        candidates,
+        reviewable: review.is_none() && passage.verdict != Verdict::Grant,
+        review,
+        captured: date_and_time(state, passage.captured_at),
+        decided: date_and_time(state, passage.decided_at),
+        door: match passage.door_outcome.as_deref() {
+            Some("released") => "Released".to_owned(),
+            Some("order_rejected") => "The gate rejected the order; the door stayed shut".to_owned(),
+            Some("fault") => "Fault: the door did not answer".to_owned(),
+            Some(other) => other.to_owned(),
+            None => "No report yet".to_owned(),
+        },
+        policy: passage.policy.clone(),
+        model: passage.model.get(..16).map_or_else(|| passage.model.clone(), |start| format!("{start}…")),
+        log_index: passage.log_index,
+        looked_because: reason.to_owned(),
+    };
+    Ok(html(state, &page))
+}
+
+/// Reasons for which an older record may be opened.
+const REASONS: [&str; 4] = ["incident", "complaint", "inspection", "release_check"];
+
+fn clean_case(case: &str) -> String {
+    case.trim().chars().filter(|c| c.is_alphanumeric() || "-/. ".contains(*c)).take(60).collect()
+}
+
+#[derive(Deserialize)]
+pub(super) struct PictureQuery {
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    case: String,
+}
+
+/// The sealed picture, opened for this officer's browser only. While fresh it is part of the gate duty that opening the live or
+/// passage page logged; later it needs a reason of its own, which is logged.
+pub(super) async fn picture(
+    State(state): State<AppState>,
+    Officer(session): Officer,
+    Path(id): Path<String>,
+    Query(query): Query<PictureQuery>,
+) -> Result<Response, Response> {
+    let passage = find(&state, &id).await?;
+    if !is_fresh(&state, &passage) {
+        let case = clean_case(&query.case);
+        if !REASONS.contains(&query.reason.as_str()) || case.is_empty() {
+            return Err((StatusCode::FORBIDDEN, "An older picture is shown only with a reason; open its record.\n").into_response());
+        }
+        consulted(&state, &session, &passage, "picture", &format!("{} {case}", query.reason)).await?;
+    }
+    match passages::open_picture(&state, passage.transaction).await {
+        Ok(Some(jpeg)) => Ok(([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response()),
+        Ok(None) => Err(Trouble::not_found(&state).into_response()),
+        Err(error) => Err(Trouble::server(&state, &error).into_response()),
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct ReviewForm {
+    csrf: String,
+    verdict: String,
+    preset: String,
+    #[serde(default)]
+    words: String,
+    #[serde(default)]
+    sure: String,
+}
+
+/// An officer's decision on a referred or refused passage.
+pub(super) async fn review(
+    State(state): State<AppState>,
+    Officer(session): Officer,
+    Path(id): Path<String>,
+    Form(form): Form<ReviewForm>,
+) -> Result<Response, Response> {
+    check_csrf(&session, &form.csrf)?;
+    let passage = find(&state, &id).await?;
+    let words = form.words.trim();
+    let verdict = match form.verdict.as_str() {
+        "grant" => Some(Verdict::Grant),
+        "refuse" => Some(Verdict::Refuse),
+        _ => None,
+    };
+    let preset = form.preset.trim();
+    let reason = match (preset, words) {
+        ("" | "other", "") => None,
+        ("other", words) => Some(words.to_owned()),
+        (preset, "") => Some(preset.to_owned()),
+        (preset, words) => Some(format!("{preset}: {words}")),
+    }
+    .filter(|reason| reason.chars().count() <= 600 && !preset.is_empty());
+    let problem = match (verdict, reason) {
+        (Some(verdict), Some(reason)) if form.sure == "yes" => {
+            match reviews::decide(&state, passage.transaction, session.officer, verdict, &reason).await {
+                Ok(_) => return Ok(Redirect::to(&format!("/passages/{}", passage.transaction)).into_response()),
+                Err(error) => error.to_string(),
+            }
+        }
+        _ => "Choose a decision and a reason, and confirm that you have looked.".to_owned(),
+    };
+    let mut response = show(&state, &session, &passage, "review", is_fresh(&state, &passage).then(String::new), Some(problem)).await?;
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    Ok(response)
+}

@@ -1,0 +1,143 @@
+//! Page structs, and how domain values read to an officer.
+
+use askama::Template;
+use axum::response::{Html, IntoResponse, Response};
+use sallyport_domain::{SubjectId, Timestamp, Verdict};
+
+use super::assets;
+use super::pages::Trouble;
+use crate::officers::Session;
+use crate::registry;
+use crate::state::AppState;
+use crate::store::passages::PassageRow;
+
+/// What every page has.
+pub(super) struct Page {
+    pub(super) style: &'static str,
+    pub(super) script: &'static str,
+    pub(super) site: String,
+    pub(super) officer: Option<String>,
+    pub(super) csrf: String,
+    pub(super) current: &'static str,
+}
+
+impl Page {
+    pub(super) fn new(state: &AppState, session: Option<&Session>, current: &'static str) -> Self {
+        Self {
+            style: assets::style(),
+            script: assets::script(),
+            site: state.config.site.to_string(),
+            officer: session.map(|session| session.name.clone()),
+            csrf: session.map(|session| session.csrf.clone()).unwrap_or_default(),
+            current,
+        }
+    }
+}
+
+/// Renders a page.
+pub(super) fn html(state: &AppState, page: &impl Template) -> Response {
+    match page.render() {
+        Ok(text) => Html(text).into_response(),
+        Err(error) => Trouble::server(state, &error).into_response(),
+    }
+}
+
+/// A passage in the list.
+#[derive(Template)]
+#[template(path = "row.html")]
+pub(super) struct RowTemplate<'a> {
+    pub(super) row: &'a Row,
+}
+
+/// A passage as officers see it.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) verdict: &'static str,
+    pub(super) word: &'static str,
+    pub(super) sign: &'static str,
+    pub(super) person: String,
+    pub(super) why: &'static str,
+    pub(super) gate: String,
+    pub(super) direction: &'static str,
+    pub(super) time: String,
+    pub(super) picture: bool,
+    pub(super) open: bool,
+}
+
+/// The word and sign of a verdict.
+pub(super) const fn word(verdict: Verdict) -> (&'static str, &'static str) {
+    match verdict {
+        Verdict::Grant => ("Granted", "✓"),
+        Verdict::Refuse => ("Refused", "✕"),
+        Verdict::Refer => ("Referred", "?"),
+    }
+}
+
+/// Is somebody waiting for an officer's answer?
+pub(super) fn is_open(passage: &PassageRow) -> bool {
+    passage.verdict == Verdict::Refer && passage.review.is_none()
+}
+
+/// Time of day at the site.
+pub(super) fn time_of_day(state: &AppState, at: Timestamp) -> String {
+    local(state, at).get(11..19).unwrap_or_default().to_owned()
+}
+
+/// Date and time at the site.
+pub(super) fn date_and_time(state: &AppState, at: Timestamp) -> String {
+    local(state, at).get(..19).unwrap_or_default().replace('T', " ")
+}
+
+fn local(state: &AppState, at: Timestamp) -> String {
+    at.plus_millis(i64::from(state.config.utc_offset_minutes) * 60_000).to_rfc3339()
+}
+
+/// Display name of a person, or a plain statement that it cannot be read.
+pub(super) async fn display_name(state: &AppState, subject: SubjectId) -> String {
+    match registry::display_name(state, subject).await {
+        Ok(Some(name)) => name,
+        Ok(None) => "Person no longer in the registry".to_owned(),
+        Err(error) => {
+            tracing::warn!(subject = %subject, error = %error, "a display name could not be read");
+            "Name cannot be read".to_owned()
+        }
+    }
+}
+
+/// While a passage is this fresh, looking at it is gate duty; later it needs a reason.
+const FRESH_MS: i64 = 15 * 60 * 1_000;
+
+/// Is looking at this passage still part of gate duty?
+pub(super) fn is_fresh(state: &AppState, passage: &PassageRow) -> bool {
+    state.clock.now().millis_since(passage.decided_at) <= FRESH_MS
+}
+
+/// How a passage reads in the list.
+pub(super) async fn row(state: &AppState, passage: &PassageRow) -> Row {
+    let verdict = passage.review.as_ref().map_or(passage.verdict, |review| review.verdict);
+    let (mut shown, sign) = word(verdict);
+    let granted = verdict == Verdict::Grant;
+    if passage.review.is_some() {
+        shown = if granted { "Granted by officer" } else { "Refused by officer" };
+    }
+    let person = match passage.candidates.as_slice() {
+        [] => "Not recognised".to_owned(),
+        [one] => display_name(state, *one).await,
+        [first, rest @ ..] => format!("{} or {} more", display_name(state, *first).await, rest.len()),
+    };
+    Row {
+        id: passage.transaction.to_string(),
+        verdict: verdict.code(),
+        word: shown,
+        sign,
+        // A proposal is not a fact: say so unless the door was opened for this person.
+        person: if passage.candidates.is_empty() || granted { person } else { format!("Perhaps {person}") },
+        why: passage.reason.sentence(),
+        gate: passage.gate.to_string(),
+        direction: passage.direction.code(),
+        time: time_of_day(state, passage.decided_at),
+        picture: passage.has_picture && is_fresh(state, passage),
+        open: is_open(passage),
+    }
+}

@@ -1,0 +1,247 @@
+//! Gates: adding, join tokens, joining, renewal, revocation, heartbeat.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hpke::Serializable as _;
+use sallyport_domain::{
+    AccessRule, Direction, GateId, GatePolicy, PadPolicy, Purpose, SubjectCategory, Timestamp, UnrecognisedPolicy,
+};
+use sallyport_protocol::{Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken};
+use sallyport_transparency::Entry;
+use sha2::{Digest as _, Sha256};
+
+use crate::audit::{self, AuditError};
+use crate::authority::AuthorityError;
+use crate::clock::random;
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::store::gates::GateRow;
+
+/// Life of a join token.
+pub const TOKEN_MINUTES: i64 = 15;
+
+/// Why a gate was not added, joined or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    /// A gate of this name exists.
+    #[error("a gate of this name exists already; see: sallyport-server gate list")]
+    Exists,
+    /// There is none.
+    #[error("there is no gate of this name; see: sallyport-server gate list")]
+    Unknown,
+    /// One answer for unknown, used, expired and foreign tokens.
+    #[error("the join token is unknown, used up, expired or meant for another gate; ask for a new one: sallyport-server gate token GATE")]
+    BadToken,
+    /// The key was revoked, or is another gate's.
+    #[error("this device's key was revoked or belongs to another gate; join with a new state folder")]
+    BadKey,
+    /// The signing request.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// Database or log.
+    #[error("the gate could not be changed: {0}")]
+    Unavailable(#[source] AuditError),
+}
+
+impl From<AuditError> for GateError {
+    fn from(error: AuditError) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+impl From<StoreError> for GateError {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+/// The policy of a gate that was added without one: staff, officials and expected visitors in both directions at any time;
+/// whoever is not recognised is referred.
+#[must_use]
+pub fn default_policy() -> GatePolicy {
+    GatePolicy {
+        version: "default-1".to_owned(),
+        purpose: Purpose::Access,
+        fpir_target: 1e-3,
+        fmr_target: 1e-3,
+        pad: PadPolicy::Advisory,
+        unrecognised: UnrecognisedPolicy::Refer,
+        rules: vec![AccessRule {
+            categories: vec![
+                SubjectCategory::Visitor,
+                SubjectCategory::LegalRepresentative,
+                SubjectCategory::Contractor,
+                SubjectCategory::Staff,
+                SubjectCategory::Official,
+            ],
+            directions: vec![Direction::Entry, Direction::Exit],
+            windows: Vec::new(),
+        }],
+    }
+}
+
+fn gate_entry(kind: &str, gate: &GateId, actor: Option<&str>, now: Timestamp) -> Result<Entry, AuditError> {
+    Ok(Entry { gate: Some(gate.to_string()), actor: actor.map(str::to_owned), ..audit::entry(kind, now)? })
+}
+
+/// Adds a gate.
+///
+/// # Errors
+/// See [`GateError`].
+pub async fn add(
+    state: &AppState,
+    gate: &GateId,
+    direction: Direction,
+    policy: &GatePolicy,
+    actor: &str,
+) -> Result<(), GateError> {
+    let now = state.clock.now();
+    let text = serde_json::to_string(policy).map_err(|error| AuditError::Refused(error.to_string()))?;
+    let mut write = state.store.write().await?;
+    if !write.gate_insert(gate, direction.code(), &text, now).await? {
+        return Err(GateError::Exists);
+    }
+    let entry = Entry { policy: Some(policy.version.clone()), ..gate_entry("gate_added", gate, Some(actor), now)? };
+    audit::append(state, &mut write, entry, Some(text.as_bytes())).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    Ok(())
+}
+
+/// Makes a one-time join token. Only its hash is kept.
+///
+/// # Errors
+/// See [`GateError`].
+pub async fn token(state: &AppState, gate: &GateId, actor: &str) -> Result<JoinToken, GateError> {
+    if state.store.gate(gate).await?.is_none() {
+        return Err(GateError::Unknown);
+    }
+    let now = state.clock.now();
+    let secret = hex::encode(random::<32>().map_err(|_| AuditError::Random)?);
+    let mut write = state.store.write().await?;
+    write.join_token_insert(&secret_sha256(&secret), gate, now.plus_millis(TOKEN_MINUTES * 60_000)).await?;
+    audit::append(state, &mut write, gate_entry("gate_token", gate, Some(actor), now)?, None).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    Ok(JoinToken { gate: gate.clone(), secret, ca_sha256: state.authority.sha256() })
+}
+
+fn secret_sha256(secret: &str) -> String {
+    hex::encode(Sha256::digest(secret.as_bytes()))
+}
+
+/// A gate joins with its token: token used up, key allowed, certificate signed and log entry written, or nothing at all.
+///
+/// # Errors
+/// See [`GateError`].
+pub async fn join(state: &AppState, request: &JoinRequest) -> Result<JoinAnswer, GateError> {
+    let now = state.clock.now();
+    let mut write = state.store.write().await?;
+    if !write.join_token_use(&secret_sha256(&request.secret), &request.gate, now).await? {
+        return Err(GateError::BadToken);
+    }
+    let certificate = state.authority.gate_certificate(&request.gate, &request.csr_pem, now)?;
+    if !write.gate_key_allow(&certificate.spki_sha256, &request.gate, now, certificate.not_after).await? {
+        return Err(GateError::BadKey);
+    }
+    let entry = Entry { about: Some(certificate.spki_sha256.clone()), ..gate_entry("gate_joined", &request.gate, None, now)? };
+    audit::append(state, &mut write, entry, None).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    join_answer(state, &request.gate, certificate.pem).await
+}
+
+async fn join_answer(state: &AppState, gate: &GateId, certificate_pem: String) -> Result<JoinAnswer, GateError> {
+    let row = state.store.gate(gate).await?.ok_or(GateError::Unknown)?;
+    Ok(JoinAnswer {
+        certificate_pem,
+        ca_pem: state.authority.pem().to_owned(),
+        door_key: STANDARD.encode(state.keys.door.verifying_key().as_bytes()),
+        sealing_key: STANDARD.encode(state.keys.picture_public.to_bytes()),
+        log_vkey: state.keys.log.verifier().to_string(),
+        direction: direction(&row)?,
+    })
+}
+
+/// A joined gate asks for a new certificate for the key that it has, or for a new key.
+///
+/// # Errors
+/// See [`GateError`].
+pub async fn renew(state: &AppState, gate: &GateId, csr_pem: &str) -> Result<JoinAnswer, GateError> {
+    let now = state.clock.now();
+    let certificate = state.authority.gate_certificate(gate, csr_pem, now)?;
+    let mut write = state.store.write().await?;
+    if !write.gate_key_allow(&certificate.spki_sha256, gate, now, certificate.not_after).await? {
+        return Err(GateError::BadKey);
+    }
+    let entry = Entry { about: Some(certificate.spki_sha256.clone()), ..gate_entry("gate_renewed", gate, None, now)? };
+    audit::append(state, &mut write, entry, None).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    join_answer(state, gate, certificate.pem).await
+}
+
+/// Which way a gate leads.
+///
+/// # Errors
+/// The stored value is damaged.
+pub fn direction(gate: &GateRow) -> Result<Direction, StoreError> {
+    match gate.direction.as_str() {
+        "entry" => Ok(Direction::Entry),
+        "exit" => Ok(Direction::Exit),
+        _ => Err(StoreError::Corrupt("gate.direction")),
+    }
+}
+
+/// Revokes all keys of a gate; its next request is refused, also on an open connection. Returns how many keys.
+///
+/// # Errors
+/// See [`GateError`].
+pub async fn revoke(state: &AppState, gate: &GateId, actor: &str) -> Result<u64, GateError> {
+    if state.store.gate(gate).await?.is_none() {
+        return Err(GateError::Unknown);
+    }
+    let now = state.clock.now();
+    let mut write = state.store.write().await?;
+    let keys = write.gate_revoke(gate, now).await?;
+    audit::append(state, &mut write, gate_entry("gate_revoked", gate, Some(actor), now)?, None).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    Ok(keys)
+}
+
+/// All gates.
+///
+/// # Errors
+/// The database failed.
+pub async fn list(state: &AppState) -> Result<Vec<GateRow>, StoreError> {
+    state.store.gates().await
+}
+
+/// Notes a heartbeat. A change of camera health is logged; the beat itself is not, it would only fill the log.
+///
+/// # Errors
+/// See [`GateError`].
+pub async fn heartbeat(state: &AppState, gate: &GateRow, beat: &Heartbeat) -> Result<HeartbeatAnswer, GateError> {
+    let health: Vec<(String, String)> = beat
+        .cameras
+        .iter()
+        .take(16)
+        .map(|(name, health)| (shortened(name), shortened(health)))
+        .collect();
+    let health = serde_json::to_string(&health).map_err(|error| AuditError::Refused(error.to_string()))?;
+    let now = state.clock.now();
+    if gate.health.as_deref() != Some(&health) {
+        let mut write = state.store.write().await?;
+        let entry = gate_entry("gate_health", &gate.id, None, now)?;
+        audit::append(state, &mut write, entry, Some(health.as_bytes())).await?;
+        write.commit().await?;
+        state.logged_at(now);
+    }
+    state.store.gate_seen(&gate.id, now, &health).await?;
+    Ok(HeartbeatAnswer { now, checkpoint: state.store.checkpoint().await? })
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}

@@ -1,0 +1,423 @@
+//! Passages: search, decide, log and only then answer.
+
+use ed25519_dalek::Signer as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hpke::aead::AesGcm256;
+use hpke::kdf::HkdfSha256;
+use hpke::kem::X25519HkdfSha256;
+use hpke::{Deserializable as _, OpModeR};
+use sallyport_domain::{
+    Decision, DecisionInput, FaceTemplate, GateCondition, GateId, GatePolicy, LocalMoment, Modality, PadAssessment,
+    ReasonCode, SearchOutcome, SubjectId, SubjectView, Timestamp, TransactionId, Verdict, decide,
+};
+use sallyport_matching::Search;
+use sallyport_protocol::{
+    DOOR_ORDER_LIFETIME_MS, DoorOrder, DoorOutcome, DoorReport, FailedAcquisition, PassageDecision, PassageRequest, Probe,
+    Sealed, SignedDoorOrder,
+};
+use sallyport_transparency::Entry;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::audit::{self, AuditError};
+use crate::registry;
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::store::gates::GateRow;
+pub use crate::store::passages::{PassageRow, ReviewRow};
+use crate::store::passages::DoorReportRow;
+
+/// Candidates kept per search; more than one is enough to see that somebody is ambiguous.
+const CANDIDATES: usize = 8;
+
+/// Why a request was not answered with a decision. Nothing was granted.
+#[derive(Debug, thiserror::Error)]
+pub enum PassageError {
+    /// The request contradicts itself or the gate's set-up.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The transaction id was used for other content.
+    #[error("this transaction id was used before with other content; use a new id for every passage")]
+    Conflict,
+    /// There is no such passage.
+    #[error("there is no such passage at this gate")]
+    Unknown,
+    /// Database or log failed before anything was durable.
+    #[error("the server could not record the passage, so nothing was granted; try again with the same transaction id")]
+    Unavailable(#[source] AuditError),
+}
+
+impl From<AuditError> for PassageError {
+    fn from(error: AuditError) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+impl From<StoreError> for PassageError {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+/// SHA-256 of a message, independent of white space in how it was sent.
+pub(crate) fn content_sha256<T: Serialize>(message: &T) -> Result<String, AuditError> {
+    let bytes = serde_json::to_vec(message).map_err(|error| AuditError::Refused(error.to_string()))?;
+    Ok(hex::encode(Sha256::digest(bytes)))
+}
+
+/// Decides one passage. A retry gets the stored answer; its door order is the first one again, with the first one's life.
+///
+/// # Errors
+/// See [`PassageError`]; nothing was granted.
+pub async fn request(state: &AppState, gate: &GateRow, request: PassageRequest) -> Result<PassageDecision, PassageError> {
+    let probe = validate(&request)?;
+    let request_sha256 = content_sha256(&request)?;
+    if let Some(stored) = state.store.passage(request.transaction).await? {
+        return repeat(state, &stored, &request_sha256);
+    }
+    let policy: GatePolicy =
+        serde_json::from_str(&gate.policy).map_err(|_| StoreError::Corrupt("gate.policy"))?;
+    let now = state.clock.now();
+    let trusted = state.is_trusted(now);
+    if !trusted {
+        alarm_clock(state, now).await?;
+    }
+    let search = search(state, probe.clone(), policy.fpir_target).await;
+    let subject = best_match(state, &search).await;
+    let decision = decide(&DecisionInput {
+        policy: &policy,
+        direction: request.direction,
+        claim: request.claim,
+        pad: &request.pad,
+        search: &search,
+        subject,
+        condition: GateCondition {
+            locked_down: gate.locked_down,
+            clock_trusted: trusted,
+            people_in_view: request.people_in_view,
+        },
+        now,
+        local: LocalMoment::at_offset(now, state.config.utc_offset_minutes),
+    });
+    let attachment = sealed_json(request.attachment.as_ref())?;
+    let row = PassageRow {
+        transaction: request.transaction,
+        gate: gate.id.clone(),
+        direction: request.direction,
+        captured_at: request.captured_at,
+        decided_at: now,
+        verdict: decision.verdict(),
+        reason: decision.reason(),
+        candidates: people(&decision),
+        pad: request.pad,
+        defects: request.defects,
+        policy: policy.version,
+        model: probe.map(|probe| probe.model.to_string()).unwrap_or_default(),
+        request_sha256,
+        door_nonce: request.door_nonce,
+        has_picture: attachment.is_some(),
+        log_index: 0,
+        door_outcome: None,
+        door_at: None,
+        review: None,
+    };
+    store(state, row, attachment, scores(&search)).await
+}
+
+fn validate(request: &PassageRequest) -> Result<Option<Probe>, PassageError> {
+    let nonce = &request.door_nonce;
+    if nonce.len() != 32 || !nonce.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return Err(PassageError::Invalid("door_nonce must be 16 random bytes in lower-case hexadecimal"));
+    }
+    if request.pad.votes.len() > 16 || request.defects.len() > 64 {
+        return Err(PassageError::Invalid("too many presentation attack votes or defects"));
+    }
+    if request.probes.iter().any(|probe| probe.modality != Modality::Face) {
+        return Err(PassageError::Invalid("this server searches faces only; send no iris probes"));
+    }
+    match request.probes.as_slice() {
+        [] => Ok(None),
+        [probe] => Ok(Some(probe.clone())),
+        _ => Err(PassageError::Invalid("send at most one probe per modality")),
+    }
+}
+
+pub(crate) fn sealed_json(sealed: Option<&Sealed>) -> Result<Option<Vec<u8>>, AuditError> {
+    sealed
+        .map(|sealed| serde_json::to_vec(sealed).map_err(|error| AuditError::Refused(error.to_string())))
+        .transpose()
+}
+
+/// Search on a thread of its own; whatever fails makes the search unavailable, which is referred.
+async fn search(state: &AppState, probe: Option<Probe>, fpir: f64) -> SearchOutcome {
+    let Some(probe) = probe else { return SearchOutcome::Unavailable };
+    let gallery = state.gallery.clone();
+    let calibration = state.calibration.clone();
+    let found = tokio::task::spawn_blocking(move || {
+        let gallery = gallery.read().ok()?;
+        let template: &FaceTemplate = &probe.template;
+        match gallery.search(probe.model, &[template], CANDIDATES) {
+            Search::Found { mut candidates, compared } => Some(SearchOutcome::Searched {
+                candidates: candidates.pop()?,
+                threshold: calibration.identification_threshold(fpir, compared),
+            }),
+            Search::OtherModel => None,
+        }
+    });
+    match found.await {
+        Ok(Some(outcome)) => outcome,
+        Ok(None) | Err(_) => {
+            tracing::error!("the gallery could not be searched with the gate's model; the passage is referred");
+            SearchOutcome::Unavailable
+        }
+    }
+}
+
+/// The record of the best candidate above the threshold; an unreadable record is `None`, which is referred.
+async fn best_match(state: &AppState, search: &SearchOutcome) -> Option<SubjectView> {
+    let SearchOutcome::Searched { candidates, threshold } = search else { return None };
+    let best = candidates.best().filter(|best| threshold.is_match(best.similarity))?;
+    match registry::subject(state, best.subject).await {
+        Ok(subject) => subject.map(|subject| subject.view()),
+        Err(error) => {
+            tracing::error!(subject = %best.subject, %error, "the record could not be read; the passage is referred");
+            None
+        }
+    }
+}
+
+fn people(decision: &Decision) -> Vec<SubjectId> {
+    match decision {
+        Decision::Refer { candidates, .. } => candidates.clone(),
+        Decision::Grant { .. } | Decision::Refuse { .. } => decision.subject().into_iter().collect(),
+    }
+}
+
+/// What the log keeps sealed: candidates with scores, and the threshold.
+fn scores(search: &SearchOutcome) -> Option<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Scores {
+        threshold: f32,
+        candidates: Vec<(SubjectId, f32)>,
+    }
+    let SearchOutcome::Searched { candidates, threshold } = search else { return None };
+    let scores = Scores {
+        threshold: threshold.value(),
+        candidates: candidates.as_slice().iter().map(|c| (c.subject, c.similarity.value())).collect(),
+    };
+    serde_json::to_vec(&scores).ok()
+}
+
+async fn alarm_clock(state: &AppState, now: Timestamp) -> Result<(), AuditError> {
+    use std::sync::atomic::Ordering;
+    if state.clock_alarm.swap(true, Ordering::SeqCst) {
+        return Ok(());
+    }
+    tracing::error!("the clock is behind the newest log entry; decisions are referred until it is right again");
+    let mut entry = audit::entry("clock", now)?;
+    entry.reason = Some("stepped_back".to_owned());
+    let logged = audit::record(state, entry).await;
+    if logged.is_err() {
+        state.clock_alarm.store(false, Ordering::SeqCst);
+    }
+    logged.map(drop)
+}
+
+/// Passage row, log entry and tree nodes in one transaction. Somebody who came first with the same id wins.
+async fn store(
+    state: &AppState,
+    mut row: PassageRow,
+    attachment: Option<Vec<u8>>,
+    detail: Option<Vec<u8>>,
+) -> Result<PassageDecision, PassageError> {
+    let mut write = state.store.write().await?;
+    if let Some(stored) = write.passage(row.transaction).await? {
+        return repeat(state, &stored, &row.request_sha256);
+    }
+    // The order's life begins when it can be answered, not while the passage waited for its turn.
+    let now = state.clock.now();
+    if now > row.decided_at {
+        row.decided_at = now;
+    }
+    let entry = Entry {
+        gate: Some(row.gate.to_string()),
+        subject: row.candidates.first().map(ToString::to_string),
+        about: Some(row.transaction.to_string()),
+        decision: Some(row.verdict.code().to_owned()),
+        reason: Some(row.reason.code().to_owned()),
+        policy: Some(row.policy.clone()),
+        models: Some(row.model.clone()).filter(|model| !model.is_empty()).into_iter().collect(),
+        ..audit::entry("passage", row.decided_at)?
+    };
+    row.log_index = audit::append(state, &mut write, entry, detail.as_deref()).await?;
+    write.passage_insert(&row, attachment).await?;
+    write.commit().await?;
+    state.logged_at(row.decided_at);
+    if state.is_trusted(row.decided_at) {
+        state.clock_alarm.store(false, std::sync::atomic::Ordering::SeqCst);
+    }
+    state.announce(row.transaction);
+    answer(state, &row)
+}
+
+fn repeat(state: &AppState, stored: &PassageRow, request_sha256: &str) -> Result<PassageDecision, PassageError> {
+    if stored.request_sha256 == request_sha256 { answer(state, stored) } else { Err(PassageError::Conflict) }
+}
+
+fn answer(state: &AppState, row: &PassageRow) -> Result<PassageDecision, PassageError> {
+    let door_order = match row.verdict {
+        Verdict::Grant => Some(door_order(state, &row.gate, row.transaction, &row.door_nonce, row.decided_at)?),
+        Verdict::Refuse | Verdict::Refer => None,
+    };
+    Ok(PassageDecision {
+        transaction: row.transaction,
+        verdict: row.verdict,
+        reason: row.reason,
+        log_index: row.log_index,
+        door_order,
+    })
+}
+
+/// Signs an order. The same arguments give the same bytes, so that a repeated answer is never a fresh order.
+pub(crate) fn door_order(
+    state: &AppState,
+    gate: &GateId,
+    transaction: TransactionId,
+    nonce: &str,
+    issued_at: Timestamp,
+) -> Result<SignedDoorOrder, AuditError> {
+    let order = DoorOrder {
+        purpose: DoorOrder::PURPOSE.to_owned(),
+        gate: gate.clone(),
+        transaction,
+        nonce: nonce.to_owned(),
+        issued_at,
+        not_after: issued_at.plus_millis(DOOR_ORDER_LIFETIME_MS),
+    };
+    let order = serde_json::to_string(&order).map_err(|error| AuditError::Refused(error.to_string()))?;
+    let signature = STANDARD.encode(state.keys.door.sign(order.as_bytes()).to_bytes());
+    Ok(SignedDoorOrder { order, signature })
+}
+
+/// Records that nobody could be acquired. Idempotent by transaction.
+///
+/// # Errors
+/// See [`PassageError`].
+pub async fn failed_acquisition(
+    state: &AppState,
+    gate: &GateRow,
+    report: FailedAcquisition,
+) -> Result<PassageDecision, PassageError> {
+    if report.defects.len() > 64 {
+        return Err(PassageError::Invalid("too many defects"));
+    }
+    let request_sha256 = content_sha256(&report)?;
+    let policy: GatePolicy =
+        serde_json::from_str(&gate.policy).map_err(|_| StoreError::Corrupt("gate.policy"))?;
+    let attachment = sealed_json(report.attachment.as_ref())?;
+    let row = PassageRow {
+        transaction: report.transaction,
+        gate: gate.id.clone(),
+        direction: report.direction,
+        captured_at: report.ended_at,
+        decided_at: state.clock.now(),
+        verdict: Verdict::Refuse,
+        reason: ReasonCode::FailureToAcquire,
+        candidates: Vec::new(),
+        pad: PadAssessment::default(),
+        defects: report.defects,
+        policy: policy.version,
+        model: String::new(),
+        request_sha256,
+        door_nonce: String::new(),
+        has_picture: attachment.is_some(),
+        log_index: 0,
+        door_outcome: None,
+        door_at: None,
+        review: None,
+    };
+    store(state, row, attachment, None).await
+}
+
+/// Records what a door did. Idempotent by transaction; a report about an unknown passage is logged as such.
+///
+/// # Errors
+/// See [`PassageError`].
+pub async fn door_report(state: &AppState, gate: &GateId, report: &DoorReport) -> Result<(), PassageError> {
+    let row = DoorReportRow {
+        transaction: report.transaction,
+        gate: gate.clone(),
+        outcome: report.outcome.code().to_owned(),
+        at: report.at,
+        sequence: i64::try_from(report.sequence).map_err(|_| PassageError::Invalid("sequence is too large"))?,
+    };
+    let mut write = state.store.write().await?;
+    if let Some(stored) = write.door_report(report.transaction).await? {
+        return if stored == row { Ok(()) } else { Err(PassageError::Conflict) };
+    }
+    let passage = write.passage(report.transaction).await?.filter(|passage| passage.gate == *gate);
+    let ordered = passage.as_ref().is_some_and(|passage| {
+        passage.verdict == Verdict::Grant
+            || passage.review.as_ref().is_some_and(|review| review.verdict == Verdict::Grant)
+    });
+    let released = report.outcome == DoorOutcome::Released;
+    if released && !ordered {
+        tracing::error!(%gate, transaction = %report.transaction, "a door reports a release that was never granted");
+    }
+    let now = state.clock.now();
+    let entry = Entry {
+        gate: Some(gate.to_string()),
+        seq: Some(report.sequence),
+        about: Some(report.transaction.to_string()),
+        decision: Some(row.outcome.clone()),
+        reason: (released && !ordered).then(|| "not_granted".to_owned()),
+        ..audit::entry("door", now)?
+    };
+    let index = audit::append(state, &mut write, entry, None).await?;
+    write.door_report_insert(&row, index).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    state.announce(report.transaction);
+    Ok(())
+}
+
+/// Passages with a log index below `before`, newest first.
+///
+/// # Errors
+/// The database failed.
+pub async fn recent(state: &AppState, before: Option<i64>, limit: u32) -> Result<Vec<PassageRow>, StoreError> {
+    state.store.passages(before, limit).await
+}
+
+/// One passage.
+///
+/// # Errors
+/// The database failed.
+pub async fn get(state: &AppState, transaction: TransactionId) -> Result<Option<PassageRow>, StoreError> {
+    state.store.passage(transaction).await
+}
+
+/// Opens a passage's picture for an officer's browser; the bytes are what the agent sealed and are never decoded here. `None` when
+/// there is none.
+///
+/// # Errors
+/// The database failed, or the picture was changed or belongs to another passage.
+pub async fn open_picture(state: &AppState, transaction: TransactionId) -> Result<Option<Vec<u8>>, StoreError> {
+    let damaged = || StoreError::Corrupt("passage.attachment_sealed");
+    let Some(bytes) = state.store.passage_picture(transaction).await? else { return Ok(None) };
+    let sealed: Sealed = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
+    let enc = STANDARD.decode(&sealed.enc).map_err(|_| damaged())?;
+    let ciphertext = STANDARD.decode(&sealed.ciphertext).map_err(|_| damaged())?;
+    let enc = <X25519HkdfSha256 as hpke::Kem>::EncappedKey::from_bytes(&enc).map_err(|_| damaged())?;
+    hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
+        &OpModeR::Base,
+        &state.keys.picture,
+        &enc,
+        b"sallyport/attachment/1",
+        &ciphertext,
+        transaction.to_string().as_bytes(),
+    )
+    .map(Some)
+    .map_err(|_| damaged())
+}

@@ -1,0 +1,501 @@
+//! The registry: enrolled people and their references, sealed at rest, templates in memory for the search.
+
+use std::collections::BTreeSet;
+
+use sallyport_domain::{
+    FaceTemplate, GatePolicy, Modality, ModelDigest, ReferenceId, SubjectCategory, SubjectId, SubjectStatus, SubjectView,
+    Timestamp,
+};
+use sallyport_matching::Search;
+use sallyport_protocol::{EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission};
+use sallyport_transparency::Entry;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::audit::{self, AuditError};
+use crate::clock::random;
+use crate::passages::{content_sha256, sealed_json};
+use crate::sealing::{self, Key, Place, SealError};
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::store::gates::GateRow;
+use crate::store::registry::{ReferenceRow, SubjectRow};
+
+/// Longest name, characters.
+const MAX_NAME_CHARS: usize = 200;
+/// Most samples in one submission.
+const MAX_SAMPLES: usize = 32;
+
+/// Why the registry did not do what was asked. Carries no personal data.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The submission is not acceptable.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// The subject exists with other content.
+    #[error("this subject is enrolled already with other content; remove it first or use another subject id")]
+    Conflict,
+    /// There is no such subject.
+    #[error("there is no such subject")]
+    Unknown,
+    /// A sealed value could not be opened.
+    #[error("a record of the registry could not be opened: {0}")]
+    Sealed(#[from] SealError),
+    /// Database or log failed; nothing was stored.
+    #[error("the registry could not be changed or read: {0}")]
+    Unavailable(#[source] AuditError),
+}
+
+impl From<AuditError> for RegistryError {
+    fn from(error: AuditError) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+impl From<StoreError> for RegistryError {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+/// What is known of a subject beside references. `Debug` hides the name.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Why the person is known.
+    pub category: SubjectCategory,
+    /// May the person pass at all?
+    pub status: SubjectStatus,
+    /// From when on doors open.
+    pub effective_from: Timestamp,
+    /// Name to show to officers.
+    pub name: String,
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Record([sealed])")
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.name.zeroize();
+    }
+}
+
+/// A subject with the opened record.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Who.
+    pub id: SubjectId,
+    /// The record.
+    pub record: Record,
+}
+
+impl Subject {
+    /// The policy's view.
+    #[must_use]
+    pub fn view(&self) -> SubjectView {
+        SubjectView {
+            id: self.id,
+            category: self.record.category,
+            status: self.record.status,
+            effective_from: self.record.effective_from,
+        }
+    }
+}
+
+fn subject_key(state: &AppState, row: &SubjectRow) -> Result<Key, SealError> {
+    let id = row.id.to_string();
+    let place =
+        Place { subject: &id, ..Place::new(state.config.site.as_str(), "subject", "key_wrapped", &id) };
+    let bytes = Zeroizing::new(sealing::open_data_key(&state.keys.kek, 1, &place, &row.key_wrapped)?);
+    let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| SealError::Refused)?;
+    Ok(Key::from_bytes(bytes))
+}
+
+fn record_place<'a>(state: &'a AppState, id: &'a str) -> Place<'a> {
+    Place { subject: id, ..Place::new(state.config.site.as_str(), "subject", "record_sealed", id) }
+}
+
+fn template_place<'a>(state: &'a AppState, row: &'a str, subject: &'a str, model: &'a str) -> Place<'a> {
+    Place {
+        subject,
+        modality: "face",
+        model,
+        ..Place::new(state.config.site.as_str(), "reference", "template_sealed", row)
+    }
+}
+
+fn open_record(state: &AppState, row: &SubjectRow) -> Result<Subject, RegistryError> {
+    let key = subject_key(state, row)?;
+    let id = row.id.to_string();
+    let plain = Zeroizing::new(sealing::open(&key, 1, &record_place(state, &id), &row.record_sealed)?);
+    let record = serde_json::from_slice(&plain).map_err(|_| StoreError::Corrupt("subject.record_sealed"))?;
+    Ok(Subject { id: row.id, record })
+}
+
+fn seal_record(state: &AppState, key: &Key, id: SubjectId, record: &Record) -> Result<Vec<u8>, RegistryError> {
+    let plain = Zeroizing::new(
+        serde_json::to_vec(record).map_err(|_| StoreError::Corrupt("subject.record_sealed"))?,
+    );
+    Ok(sealing::seal(key, 1, &record_place(state, &id.to_string()), &plain)?)
+}
+
+/// One subject, opened; `None` when there is none.
+///
+/// # Errors
+/// Database or sealing.
+pub async fn subject(state: &AppState, id: SubjectId) -> Result<Option<Subject>, RegistryError> {
+    state.store.subject(id).await?.map(|row| open_record(state, &row)).transpose()
+}
+
+/// The name to show to officers; `None` when the subject is gone.
+///
+/// # Errors
+/// Database or sealing.
+pub async fn display_name(state: &AppState, id: SubjectId) -> Result<Option<String>, RegistryError> {
+    Ok(subject(state, id).await?.map(|subject| subject.record.name.clone()))
+}
+
+/// All subjects; each that cannot be opened is an error of its own.
+///
+/// # Errors
+/// Database.
+pub async fn list(state: &AppState) -> Result<Vec<Result<Subject, RegistryError>>, RegistryError> {
+    Ok(state.store.subjects().await?.iter().map(|row| open_record(state, row)).collect())
+}
+
+fn template_bytes(template: &FaceTemplate) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(template.as_slice().iter().flat_map(|value| value.to_le_bytes()).collect())
+}
+
+fn template_from(bytes: &[u8]) -> Option<FaceTemplate> {
+    let values = bytes.chunks_exact(4).map(|chunk| chunk.try_into().map(f32::from_le_bytes)).collect::<Result<_, _>>();
+    FaceTemplate::new(values.ok()?).ok()
+}
+
+/// What the gallery holds now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loaded {
+    /// References loaded.
+    pub references: usize,
+    /// Subjects that could not be loaded; gates will not recognise them.
+    pub failed: usize,
+    /// Last change of the registry that is included.
+    pub seq: i64,
+}
+
+/// Loads all references. A subject that cannot be opened is left out, loudly: gates then refer or refuse the person.
+///
+/// # Errors
+/// The database failed.
+pub async fn load(state: &AppState) -> Result<Loaded, RegistryError> {
+    // Taken first: a change during the load is then applied once more, which does no harm.
+    let seq = state.store.registry_changes(0).await?.last().map_or(0, |(seq, _)| *seq);
+    let mut loaded = Loaded { references: 0, failed: 0, seq };
+    for row in state.store.subjects().await? {
+        match load_subject(state, &row).await {
+            Ok(count) => loaded.references += count,
+            Err(error) => {
+                loaded.failed += 1;
+                tracing::error!(subject = %row.id, %error, "this subject was not loaded; gates will not recognise the person");
+            }
+        }
+    }
+    Ok(loaded)
+}
+
+async fn load_subject(state: &AppState, row: &SubjectRow) -> Result<usize, RegistryError> {
+    open_record(state, row)?;
+    let key = subject_key(state, row)?;
+    let subject = row.id.to_string();
+    let mut opened = Vec::new();
+    for reference in state.store.references(row.id).await? {
+        if reference.modality != "face" {
+            continue;
+        }
+        let id = reference.id.to_string();
+        let place = template_place(state, &id, &subject, &reference.model);
+        let plain = Zeroizing::new(sealing::open(&key, 1, &place, &reference.template_sealed)?);
+        let template = template_from(&plain).ok_or(StoreError::Corrupt("reference.template_sealed"))?;
+        let model: ModelDigest = reference.model.parse().map_err(|_| StoreError::Corrupt("reference.model"))?;
+        opened.push((model, reference.id, template));
+    }
+    let count = opened.len();
+    let mut gallery = state.gallery.write().map_err(|_| StoreError::Corrupt("the gallery in memory"))?;
+    for (model, reference, template) in &opened {
+        gallery.insert(*model, *reference, row.id, template);
+    }
+    Ok(count)
+}
+
+/// Applies changes made by other processes since `seq`; returns the newest applied.
+///
+/// # Errors
+/// The database failed.
+pub async fn follow(state: &AppState, seq: i64) -> Result<i64, RegistryError> {
+    let mut newest = seq;
+    for (seq, id) in state.store.registry_changes(seq).await? {
+        if let Ok(mut gallery) = state.gallery.write() {
+            gallery.remove_subject(id);
+        }
+        if let Some(row) = state.store.subject(id).await?
+            && let Err(error) = load_subject(state, &row).await
+        {
+            tracing::error!(subject = %id, %error, "this subject was not loaded; gates will not recognise the person");
+        }
+        newest = seq;
+    }
+    Ok(newest)
+}
+
+/// Enrols one person: consistency of the samples, search for duplicates, then sealed and stored with a log entry.
+///
+/// # Errors
+/// See [`RegistryError`]; nothing was stored.
+pub async fn enrol(
+    state: &AppState,
+    station: &GateRow,
+    submission: EnrolmentSubmission,
+) -> Result<EnrolmentOutcome, RegistryError> {
+    let model = validate(&submission)?;
+    let submission_sha256 = content_sha256(&submission)?;
+    // Enrolments come one after the other: two submissions of one person must see each other as duplicates.
+    let _turn = state.enrolling.lock().await;
+    if let Some(row) = state.store.subject(submission.subject).await? {
+        if row.submission_sha256 != submission_sha256 {
+            return Err(RegistryError::Conflict);
+        }
+        let references = state.store.references(row.id).await?.into_iter().map(|reference| reference.id).collect();
+        return Ok(EnrolmentOutcome::Enrolled { subject: row.id, references, log_index: row.log_index });
+    }
+    let policy: GatePolicy =
+        serde_json::from_str(&station.policy).map_err(|_| StoreError::Corrupt("gate.policy"))?;
+    if let Some(reason) = doubt(state, &policy, model, &submission).await? {
+        return refuse(state, &submission, model, reason).await;
+    }
+    commit(state, submission, model, submission_sha256).await
+}
+
+fn validate(submission: &EnrolmentSubmission) -> Result<ModelDigest, RegistryError> {
+    let name = submission.display_name.trim();
+    if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
+        return Err(RegistryError::Invalid("display_name must have 1 to 200 characters and no control characters"));
+    }
+    if submission.samples.len() > MAX_SAMPLES {
+        return Err(RegistryError::Invalid("at most 32 samples per submission"));
+    }
+    let Some(first) = submission.samples.first() else {
+        return Err(RegistryError::Invalid("at least one sample is needed"));
+    };
+    let model = first.probe.model;
+    if submission.samples.iter().any(|sample| sample.probe.modality != Modality::Face || sample.probe.model != model) {
+        return Err(RegistryError::Invalid("all samples must be faces made by one model"));
+    }
+    let is_digest =
+        |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let sources: BTreeSet<&str> = submission.samples.iter().map(|sample| sample.source_sha256.as_str()).collect();
+    if sources.len() != submission.samples.len() || !sources.into_iter().all(is_digest) {
+        return Err(RegistryError::Invalid("each sample needs the SHA-256 of its own source picture in lower-case hexadecimal"));
+    }
+    Ok(model)
+}
+
+/// Are the samples one person, and is that person new?
+async fn doubt(
+    state: &AppState,
+    policy: &GatePolicy,
+    model: ModelDigest,
+    submission: &EnrolmentSubmission,
+) -> Result<Option<EnrolmentRefusal>, RegistryError> {
+    let templates: Vec<FaceTemplate> =
+        submission.samples.iter().map(|sample| sample.probe.template.clone()).collect();
+    let same = state.calibration.verification_threshold(policy.fmr_target);
+    let consistent = templates.iter().enumerate().all(|(index, one)| {
+        templates.iter().skip(index + 1).all(|other| same.is_match(one.similarity(other)))
+    });
+    if !consistent {
+        return Ok(Some(EnrolmentRefusal::InconsistentSamples));
+    }
+    let (gallery, calibration, fpir) = (state.gallery.clone(), state.calibration.clone(), policy.fpir_target);
+    let subject = submission.subject;
+    let duplicate = tokio::task::spawn_blocking(move || {
+        let gallery = gallery.read().ok()?;
+        let probes: Vec<&FaceTemplate> = templates.iter().collect();
+        match gallery.search(model, &probes, 2) {
+            Search::Found { candidates, compared } => {
+                let threshold = calibration.identification_threshold(fpir, compared);
+                Some(candidates.iter().any(|list| {
+                    list.as_slice()
+                        .iter()
+                        .any(|candidate| candidate.subject != subject && threshold.is_match(candidate.similarity))
+                }))
+            }
+            Search::OtherModel => None,
+        }
+    })
+    .await;
+    match duplicate {
+        Ok(Some(false)) => Ok(None),
+        Ok(Some(true)) => Ok(Some(EnrolmentRefusal::PossibleDuplicate)),
+        Ok(None) | Err(_) => Err(RegistryError::Invalid(
+            "duplicates cannot be searched with this model; all stations must use the model of the enrolled references",
+        )),
+    }
+}
+
+fn enrolment_entry(
+    submission: &EnrolmentSubmission,
+    model: ModelDigest,
+    decision: &str,
+    now: Timestamp,
+) -> Result<Entry, AuditError> {
+    Ok(Entry {
+        gate: Some(submission.station.to_string()),
+        subject: Some(submission.subject.to_string()),
+        decision: Some(decision.to_owned()),
+        models: vec![model.to_string()],
+        ..audit::entry("enrolment", now)?
+    })
+}
+
+async fn refuse(
+    state: &AppState,
+    submission: &EnrolmentSubmission,
+    model: ModelDigest,
+    reason: EnrolmentRefusal,
+) -> Result<EnrolmentOutcome, RegistryError> {
+    let code = match reason {
+        EnrolmentRefusal::InconsistentSamples => "inconsistent_samples",
+        EnrolmentRefusal::PossibleDuplicate => "possible_duplicate",
+    };
+    let entry = Entry {
+        reason: Some(code.to_owned()),
+        ..enrolment_entry(submission, model, "refused", state.clock.now())?
+    };
+    let log_index = audit::record(state, entry).await?;
+    Ok(EnrolmentOutcome::Refused { reason, log_index })
+}
+
+async fn commit(
+    state: &AppState,
+    submission: EnrolmentSubmission,
+    model: ModelDigest,
+    submission_sha256: String,
+) -> Result<EnrolmentOutcome, RegistryError> {
+    let now = state.clock.now();
+    let id = submission.subject;
+    let text = id.to_string();
+    let key = Key::generate()?;
+    let place = Place { subject: &text, ..Place::new(state.config.site.as_str(), "subject", "key_wrapped", &text) };
+    let key_wrapped = sealing::seal_data_key(&state.keys.kek, 1, &place, &key)?;
+    let record = Record {
+        category: submission.category,
+        status: SubjectStatus::Active,
+        effective_from: now.plus_millis(i64::from(state.config.cool_off_seconds) * 1_000),
+        name: submission.display_name.trim().to_owned(),
+    };
+    let record_sealed = seal_record(state, &key, id, &record)?;
+    let mut rows = Vec::new();
+    for sample in &submission.samples {
+        rows.push(reference(state, &key, id, model, sample, now)?);
+    }
+    let mut write = state.store.write().await?;
+    let entry = enrolment_entry(&submission, model, "enrolled", now)?;
+    let log_index = audit::append(state, &mut write, entry, None).await?;
+    let row = SubjectRow { id, key_wrapped, record_sealed, submission_sha256, log_index };
+    write.subject_insert(&row, now).await?;
+    for row in &rows {
+        write.reference_insert(row, now).await?;
+    }
+    write.registry_changed(id).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    if let Ok(mut gallery) = state.gallery.write() {
+        for (row, sample) in rows.iter().zip(&submission.samples) {
+            gallery.insert(model, row.id, id, &sample.probe.template);
+        }
+    }
+    Ok(EnrolmentOutcome::Enrolled { subject: id, references: rows.iter().map(|row| row.id).collect(), log_index })
+}
+
+fn reference(
+    state: &AppState,
+    key: &Key,
+    subject: SubjectId,
+    model: ModelDigest,
+    sample: &EnrolmentSample,
+    now: Timestamp,
+) -> Result<ReferenceRow, RegistryError> {
+    let id = ReferenceId::new(now, random().map_err(|_| AuditError::Random)?);
+    let (row, owner, model) = (id.to_string(), subject.to_string(), model.to_string());
+    let place = template_place(state, &row, &owner, &model);
+    let template_sealed = sealing::seal(key, 1, &place, &template_bytes(&sample.probe.template))?;
+    Ok(ReferenceRow {
+        id,
+        subject,
+        modality: "face".to_owned(),
+        model,
+        template_sealed,
+        source_sha256: sample.source_sha256.clone(),
+        photograph_sealed: sealed_json(sample.photograph.as_ref())?,
+    })
+}
+
+/// Changes a subject's status, with a log entry.
+///
+/// # Errors
+/// See [`RegistryError`]; nothing was changed.
+pub async fn set_status(
+    state: &AppState,
+    id: SubjectId,
+    status: SubjectStatus,
+    actor: &str,
+) -> Result<u64, RegistryError> {
+    let mut write = state.store.write().await?;
+    let row = write.subject(id).await?.ok_or(RegistryError::Unknown)?;
+    let key = subject_key(state, &row)?;
+    let mut record = open_record(state, &row)?.record;
+    record.status = status;
+    let sealed = seal_record(state, &key, id, &record)?;
+    let now = state.clock.now();
+    let entry = Entry {
+        actor: Some(actor.to_owned()),
+        subject: Some(id.to_string()),
+        decision: Some(status.code().to_owned()),
+        ..audit::entry("subject_status", now)?
+    };
+    let index = audit::append(state, &mut write, entry, None).await?;
+    write.subject_update(id, sealed).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    Ok(index)
+}
+
+/// Removes a subject with data key and references, with a log entry. Running servers drop the person within a second.
+///
+/// # Errors
+/// See [`RegistryError`]; nothing was removed.
+pub async fn remove(state: &AppState, id: SubjectId, actor: &str) -> Result<u64, RegistryError> {
+    let mut write = state.store.write().await?;
+    if !write.subject_delete(id).await? {
+        return Err(RegistryError::Unknown);
+    }
+    let now = state.clock.now();
+    let entry = Entry {
+        actor: Some(actor.to_owned()),
+        subject: Some(id.to_string()),
+        decision: Some("removed".to_owned()),
+        ..audit::entry("subject_removed", now)?
+    };
+    let index = audit::append(state, &mut write, entry, None).await?;
+    write.registry_changed(id).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    if let Ok(mut gallery) = state.gallery.write() {
+        gallery.remove_subject(id);
+    }
+    Ok(index)
+}

@@ -1,0 +1,124 @@
+//! What every handler shares.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, RwLock};
+
+use sallyport_domain::{FaceCalibration, Timestamp, TransactionId};
+use sallyport_matching::Gallery;
+use tokio::sync::{Mutex, Notify, broadcast};
+
+use crate::authority::Authority;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::installation::Keys;
+use crate::store::Store;
+
+/// Listeners that lag by more than this many events lose the oldest and must load their page again.
+const LIVE_CAPACITY: usize = 256;
+
+/// The clock may be this many milliseconds behind the newest log entry before it is no longer trusted.
+const CLOCK_TOLERANCE_MS: i64 = 2_000;
+
+/// Something happened to a passage: decided, reviewed, or its door reported. Sent after the commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveEvent {
+    /// Which passage.
+    pub transaction: TransactionId,
+}
+
+/// Shared state; a clone is one more handle.
+#[derive(Clone)]
+pub struct AppState(Arc<Inner>);
+
+/// The parts of [`AppState`].
+pub struct Inner {
+    /// Configuration.
+    pub config: Config,
+    /// Data folder.
+    pub data: PathBuf,
+    /// Database.
+    pub store: Store,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Keys.
+    pub keys: Keys,
+    /// The private CA.
+    pub authority: Authority,
+    /// References in memory. Written only by enrolment and the registry's change feed.
+    pub gallery: Arc<RwLock<Gallery>>,
+    /// Relation of similarity and error rate.
+    pub calibration: FaceCalibration,
+    /// Live events for officers. When nobody listens they are dropped.
+    pub live: broadcast::Sender<LiveEvent>,
+    /// Wakes waiting gates when an officer has decided.
+    pub reviewed: Notify,
+    /// One enrolment at a time.
+    pub(crate) enrolling: Mutex<()>,
+    /// Time of the newest log entry.
+    newest: AtomicI64,
+    /// The clock was found behind and that was logged.
+    pub(crate) clock_alarm: AtomicBool,
+}
+
+impl Deref for AppState {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for AppState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AppState({})", self.config.site)
+    }
+}
+
+impl AppState {
+    /// Puts the parts together; `newest` is the time of the newest log entry.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        data: PathBuf,
+        store: Store,
+        clock: Arc<dyn Clock>,
+        keys: Keys,
+        authority: Authority,
+        newest: Timestamp,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            data,
+            store,
+            clock,
+            keys,
+            authority,
+            gallery: Arc::new(RwLock::new(Gallery::new())),
+            calibration: FaceCalibration::default_face(),
+            live: broadcast::Sender::new(LIVE_CAPACITY),
+            reviewed: Notify::new(),
+            enrolling: Mutex::new(()),
+            newest: AtomicI64::new(newest.as_micros()),
+            clock_alarm: AtomicBool::new(false),
+        }))
+    }
+
+    /// Notes the time of a log entry.
+    pub(crate) fn logged_at(&self, time: Timestamp) {
+        self.newest.fetch_max(time.as_micros(), Ordering::SeqCst);
+    }
+
+    /// Is this moment not clearly before the newest log entry?
+    #[must_use]
+    pub fn is_trusted(&self, now: Timestamp) -> bool {
+        let newest = Timestamp::from_micros(self.newest.load(Ordering::SeqCst));
+        newest.millis_since(now) <= CLOCK_TOLERANCE_MS
+    }
+
+    /// Tells the officers' pages.
+    pub(crate) fn announce(&self, transaction: TransactionId) {
+        // An error means only that nobody listens.
+        let _ = self.live.send(LiveEvent { transaction });
+    }
+}

@@ -1,0 +1,204 @@
+//! Subjects, references and the change feed that keeps galleries in step. Everything personal is sealed before it comes here.
+
+use sallyport_domain::{ReferenceId, SubjectId, Timestamp};
+use sqlx::Row;
+use sqlx::any::AnyRow;
+
+use super::{Store, StoreError, Write};
+
+/// A subject's row.
+#[derive(Debug, Clone)]
+pub struct SubjectRow {
+    /// Who.
+    pub id: SubjectId,
+    /// Data key, wrapped.
+    pub key_wrapped: Vec<u8>,
+    /// Category, status, effective date and name, sealed.
+    pub record_sealed: Vec<u8>,
+    /// SHA-256 of the submission that enrolled the person.
+    pub submission_sha256: String,
+    /// Log entry of the enrolment.
+    pub log_index: u64,
+}
+
+/// A reference's row.
+#[derive(Debug, Clone)]
+pub struct ReferenceRow {
+    /// Which reference.
+    pub id: ReferenceId,
+    /// Whose.
+    pub subject: SubjectId,
+    /// Modality.
+    pub modality: String,
+    /// SHA-256 of the model.
+    pub model: String,
+    /// Template, sealed.
+    pub template_sealed: Vec<u8>,
+    /// SHA-256 of the source picture.
+    pub source_sha256: String,
+    /// Photograph, sealed by the agent.
+    pub photograph_sealed: Option<Vec<u8>>,
+}
+
+const SUBJECT: &str =
+    "SELECT id, key_wrapped, record_sealed, submission_sha256, log_index FROM subject WHERE id = $1";
+const SUBJECTS: &str =
+    "SELECT id, key_wrapped, record_sealed, submission_sha256, log_index FROM subject ORDER BY id";
+const REFERENCES: &str = "SELECT id, subject_id, modality, model, template_sealed, source_sha256, photograph_sealed \
+     FROM reference WHERE subject_id = $1 ORDER BY id";
+
+fn subject_row(row: &AnyRow) -> Result<SubjectRow, StoreError> {
+    Ok(SubjectRow {
+        id: row.try_get::<String, _>(0)?.parse().map_err(|_| StoreError::Corrupt("subject.id"))?,
+        key_wrapped: row.try_get(1)?,
+        record_sealed: row.try_get(2)?,
+        submission_sha256: row.try_get(3)?,
+        log_index: u64::try_from(row.try_get::<i64, _>(4)?).map_err(|_| StoreError::Corrupt("subject.log_index"))?,
+    })
+}
+
+fn reference_row(row: &AnyRow) -> Result<ReferenceRow, StoreError> {
+    Ok(ReferenceRow {
+        id: row.try_get::<String, _>(0)?.parse().map_err(|_| StoreError::Corrupt("reference.id"))?,
+        subject: row.try_get::<String, _>(1)?.parse().map_err(|_| StoreError::Corrupt("reference.subject_id"))?,
+        modality: row.try_get(2)?,
+        model: row.try_get(3)?,
+        template_sealed: row.try_get(4)?,
+        source_sha256: row.try_get(5)?,
+        photograph_sealed: row.try_get(6)?,
+    })
+}
+
+impl Write<'_> {
+    /// One subject, as the transaction sees it.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn subject(&mut self, id: SubjectId) -> Result<Option<SubjectRow>, StoreError> {
+        let row = sqlx::query(SUBJECT).bind(id.to_string()).fetch_optional(&mut *self.transaction).await?;
+        row.as_ref().map(subject_row).transpose()
+    }
+
+    /// Adds a subject.
+    ///
+    /// # Errors
+    /// The database failed, or the subject exists.
+    pub async fn subject_insert(&mut self, row: &SubjectRow, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO subject (id, key_wrapped, record_sealed, submission_sha256, log_index, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(row.id.to_string())
+        .bind(row.key_wrapped.clone())
+        .bind(row.record_sealed.clone())
+        .bind(row.submission_sha256.clone())
+        .bind(i64::try_from(row.log_index).unwrap_or(i64::MAX))
+        .bind(now.as_micros())
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// Adds a reference.
+    ///
+    /// # Errors
+    /// The database failed, or it exists.
+    pub async fn reference_insert(&mut self, row: &ReferenceRow, now: Timestamp) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO reference (id, subject_id, modality, model, template_sealed, source_sha256, photograph_sealed, \
+             created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(row.id.to_string())
+        .bind(row.subject.to_string())
+        .bind(row.modality.clone())
+        .bind(row.model.clone())
+        .bind(row.template_sealed.clone())
+        .bind(row.source_sha256.clone())
+        .bind(row.photograph_sealed.clone())
+        .bind(now.as_micros())
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+
+    /// Replaces a subject's sealed record.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn subject_update(&mut self, id: SubjectId, record_sealed: Vec<u8>) -> Result<bool, StoreError> {
+        let done = sqlx::query("UPDATE subject SET record_sealed = $1 WHERE id = $2")
+            .bind(record_sealed)
+            .bind(id.to_string())
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Deletes a subject with key and references; `false` when there was none.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn subject_delete(&mut self, id: SubjectId) -> Result<bool, StoreError> {
+        let done = sqlx::query("DELETE FROM subject WHERE id = $1")
+            .bind(id.to_string())
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Tells every running server to load a subject again.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn registry_changed(&mut self, id: SubjectId) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO registry_change (seq, subject_id) \
+             SELECT COALESCE(MAX(seq), 0) + 1, CAST($1 AS TEXT) FROM registry_change",
+        )
+        .bind(id.to_string())
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// One subject.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn subject(&self, id: SubjectId) -> Result<Option<SubjectRow>, StoreError> {
+        self.optional(sqlx::query(SUBJECT).bind(id.to_string())).await?.as_ref().map(subject_row).transpose()
+    }
+
+    /// All subjects.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn subjects(&self) -> Result<Vec<SubjectRow>, StoreError> {
+        self.all(sqlx::query(SUBJECTS)).await?.iter().map(subject_row).collect()
+    }
+
+    /// References of one subject.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn references(&self, subject: SubjectId) -> Result<Vec<ReferenceRow>, StoreError> {
+        self.all(sqlx::query(REFERENCES).bind(subject.to_string())).await?.iter().map(reference_row).collect()
+    }
+
+    /// Changes after `seq`, oldest first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn registry_changes(&self, seq: i64) -> Result<Vec<(i64, SubjectId)>, StoreError> {
+        let query = sqlx::query("SELECT seq, subject_id FROM registry_change WHERE seq > $1 ORDER BY seq").bind(seq);
+        let rows = self.all(query).await?;
+        rows.iter()
+            .map(|row| {
+                let id = row.try_get::<String, _>(1)?;
+                Ok((row.try_get(0)?, id.parse().map_err(|_| StoreError::Corrupt("registry_change.subject_id"))?))
+            })
+            .collect()
+    }
+}
