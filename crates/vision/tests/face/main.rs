@@ -9,3 +9,4 @@ mod common;
 mod golden;
 mod quality;
 mod tracking;
+mod video;
