@@ -8,6 +8,7 @@ pub mod authority;
 pub mod clock;
 pub mod config;
 pub mod console;
+pub mod gate_api;
 pub mod gates;
 pub mod installation;
 pub mod officers;

@@ -1,2 +1,316 @@
-//! Server program.
-fn main() {}
+//! `sallyport-server`: the central server of a site.
+#![expect(clippy::print_stdout, reason = "a command line program talks to the person who runs it")]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use sallyport_domain::{Direction, GateId, SiteId, SubjectId, SubjectStatus};
+use sallyport_server::clock::SystemClock;
+use sallyport_server::config::Config;
+use sallyport_server::state::AppState;
+use sallyport_server::{audit, gates, installation, officers, registry, serve};
+
+/// Who acted, in the log, when a command is given on the server itself.
+const ACTOR: &str = "server-console";
+
+/// The central server of a Sallyport site: registry, decisions, audit log and officers' console.
+///
+/// A first installation:
+///   sallyport-server init --data /var/lib/sallyport --site goulburn --hostname sallyport.goulburn.example
+///   sallyport-server serve --data /var/lib/sallyport
+///   sallyport-server officer setup-link --data /var/lib/sallyport
+///   sallyport-server gate add front-in --direction entry --data /var/lib/sallyport
+///   sallyport-server gate token front-in --data /var/lib/sallyport
+///
+/// All commands work while the server runs, and each that changes something is an entry of the audit log.
+#[derive(Parser)]
+#[command(version, verbatim_doc_comment)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Data {
+    /// Data folder of the installation.
+    #[arg(long, env = "SALLYPORT_DATA")]
+    data: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a new installation: keys, private certificate authority, database.
+    Init(Init),
+    /// Run the server until SIGTERM or Ctrl-C.
+    Serve(Data),
+    /// Bring the database to this version; `serve` does it too.
+    Migrate(Data),
+    /// Gates: add, list, make join tokens, revoke.
+    #[command(subcommand)]
+    Gate(Gate),
+    /// People: list, change status, remove.
+    #[command(subcommand)]
+    Registry(Registry),
+    /// Officers' accounts.
+    #[command(subcommand)]
+    Officer(Officer),
+    /// The audit log.
+    #[command(subcommand)]
+    Audit(Audit),
+}
+
+#[derive(Args)]
+struct Init {
+    #[command(flatten)]
+    data: Data,
+    /// Name of the site: a-z, 0-9 and '-'. It is bound into every key and cannot be changed.
+    #[arg(long)]
+    site: SiteId,
+    /// Name or address under which gates and browsers reach this server; may be given several times.
+    #[arg(long = "hostname", default_value = "localhost")]
+    hostnames: Vec<String>,
+    /// Where gates connect.
+    #[arg(long, default_value = "0.0.0.0:7443")]
+    gate_listen: SocketAddr,
+    /// Where browsers connect.
+    #[arg(long, default_value = "0.0.0.0:8443")]
+    console_listen: SocketAddr,
+    /// The site's offset east of UTC in minutes, for schedules.
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    utc_offset_minutes: i32,
+    /// Seconds after enrolment during which doors stay shut for a new person.
+    #[arg(long, default_value_t = 600)]
+    cool_off_seconds: u32,
+    /// PostgreSQL address; without it an embedded SQLite database in the data folder.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    database: String,
+}
+
+#[derive(Subcommand)]
+enum Gate {
+    /// Add a gate or enrolment station.
+    Add {
+        /// Its name: a-z, 0-9 and '-'.
+        gate: GateId,
+        /// Which way it leads: entry or exit.
+        #[arg(long, value_parser = direction)]
+        direction: Direction,
+        /// Policy file, JSON; without it staff, officials and visitors may pass at any time.
+        #[arg(long)]
+        policy: Option<PathBuf>,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// List gates and when they were last heard of.
+    List(Data),
+    /// Print a join token: one use, 15 minutes.
+    Token {
+        /// For which gate.
+        gate: GateId,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Revoke all keys of a gate at once.
+    Revoke {
+        /// Which gate.
+        gate: GateId,
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+#[derive(Subcommand)]
+enum Registry {
+    /// List subjects by pseudonym, category and status.
+    List(Data),
+    /// Change whether a person may pass.
+    Status {
+        /// Who.
+        subject: SubjectId,
+        /// active, suspended, banned, released or deceased.
+        #[arg(value_parser = status)]
+        status: SubjectStatus,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Remove a person with all references and the key that opens them.
+    Remove {
+        /// Who.
+        subject: SubjectId,
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+#[derive(Subcommand)]
+enum Officer {
+    /// Print a link at which an officer chooses name and password: one use, 15 minutes.
+    SetupLink {
+        /// Role of the account.
+        #[arg(long, default_value = "gate_officer")]
+        role: String,
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+#[derive(Subcommand)]
+enum Audit {
+    /// Write the log as files that `sallyport-audit verify` checks offline.
+    Export {
+        /// A new folder.
+        folder: PathBuf,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Print the log's public key. Hand it to auditors another way than with an export.
+    Key(Data),
+}
+
+fn direction(text: &str) -> Result<Direction, String> {
+    match text {
+        "entry" => Ok(Direction::Entry),
+        "exit" => Ok(Direction::Exit),
+        _ => Err("use entry or exit".to_owned()),
+    }
+}
+
+fn status(text: &str) -> Result<SubjectStatus, String> {
+    SubjectStatus::from_code(text).ok_or_else(|| "use active, suspended, banned, released or deceased".to_owned())
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env()
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn")),
+        )
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(error = %error, "the runtime could not be started");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(arguments.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn open(data: &Data) -> anyhow::Result<AppState> {
+    installation::open(&data.data, Arc::new(SystemClock)).await
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Init(init) => create(init).await,
+        Command::Serve(data) => serve::run(&data.data, Arc::new(SystemClock)).await,
+        Command::Migrate(data) => {
+            open(&data).await?.store.close().await;
+            println!("The database is at this version.");
+            Ok(())
+        }
+        Command::Gate(command) => gate(command).await,
+        Command::Registry(command) => people(command).await,
+        Command::Officer(Officer::SetupLink { role, data }) => {
+            let state = open(&data).await?;
+            println!("Open this link within 15 minutes; it works once:\n{}", officers::create_setup_link(&state, &role).await?);
+            Ok(())
+        }
+        Command::Audit(Audit::Export { folder, data }) => {
+            let state = open(&data).await?;
+            let entries = audit::export(&state, &folder).await?;
+            println!("{entries} entries in {}. Check them: sallyport-audit verify {}", folder.display(), folder.display());
+            Ok(())
+        }
+        Command::Audit(Audit::Key(data)) => {
+            println!("{}", open(&data).await?.keys.log.verifier());
+            Ok(())
+        }
+    }
+}
+
+async fn create(init: Init) -> anyhow::Result<()> {
+    let config = Config {
+        site: init.site,
+        hostnames: init.hostnames,
+        gate_listen: init.gate_listen,
+        console_listen: init.console_listen,
+        database: init.database,
+        utc_offset_minutes: init.utc_offset_minutes,
+        cool_off_seconds: init.cool_off_seconds,
+    };
+    installation::create(&init.data.data, &config, &SystemClock).await?;
+    let folder = init.data.data.display();
+    println!(
+        "A new installation of site {} is in {folder}.\n\
+         Keep {folder}/registry.key apart from backups of the database: together they open everything, and without it nothing.\n\
+         Next:\n  sallyport-server serve --data {folder}\n  sallyport-server officer setup-link --data {folder}",
+        config.site
+    );
+    Ok(())
+}
+
+async fn gate(command: Gate) -> anyhow::Result<()> {
+    match command {
+        Gate::Add { gate, direction, policy, data } => {
+            let policy = match policy {
+                Some(path) => {
+                    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+                    serde_json::from_str(&text).with_context(|| format!("{} is not a policy", path.display()))?
+                }
+                None => gates::default_policy(),
+            };
+            gates::add(&open(&data).await?, &gate, direction, &policy, ACTOR).await?;
+            println!("Gate {gate} added. Next: sallyport-server gate token {gate} --data {}", data.data.display());
+        }
+        Gate::List(data) => {
+            for gate in gates::list(&open(&data).await?).await? {
+                let seen = gate.last_seen.map_or_else(|| "never".to_owned(), sallyport_domain::Timestamp::to_rfc3339);
+                println!("{}\t{}\tlast heard of: {seen}", gate.id, gate.direction);
+            }
+        }
+        Gate::Token { gate, data } => {
+            let token = gates::token(&open(&data).await?, &gate, ACTOR).await?;
+            println!("On the gate, within 15 minutes: sallyport-gate join --server HOST:PORT --state DIR --token-file -\nand paste this line; it works once:\n{token}");
+        }
+        Gate::Revoke { gate, data } => {
+            let keys = gates::revoke(&open(&data).await?, &gate, ACTOR).await?;
+            println!("{keys} keys of {gate} revoked; it is refused from its next request on.");
+        }
+    }
+    Ok(())
+}
+
+async fn people(command: Registry) -> anyhow::Result<()> {
+    match command {
+        Registry::List(data) => {
+            for subject in registry::list(&open(&data).await?).await? {
+                match subject {
+                    Ok(subject) => println!("{}\t{}\t{}", subject.id, subject.record.category.code(), subject.record.status.code()),
+                    Err(error) => println!("(a record cannot be opened: {error})"),
+                }
+            }
+        }
+        Registry::Status { subject, status, data } => {
+            let index = registry::set_status(&open(&data).await?, subject, status, ACTOR).await?;
+            println!("{subject} is now {}; log entry {index}.", status.code());
+        }
+        Registry::Remove { subject, data } => {
+            let index = registry::remove(&open(&data).await?, subject, ACTOR).await?;
+            println!("{subject} removed with all references; log entry {index}. The log keeps the pseudonym only.");
+        }
+    }
+    Ok(())
+}

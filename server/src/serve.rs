@@ -1,1 +1,90 @@
-//! Serving.
+//! `serve`: opens the installation, loads the gallery, listens, and keeps the log's checkpoints fresh.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::state::AppState;
+use crate::{audit, console, gate_api, installation, registry, tls};
+
+/// A checkpoint follows an entry within this.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// Changes made by other processes are taken up within this.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+
+/// Runs the server until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// It cannot start; the sentence says what to do.
+pub async fn run(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
+    let state = installation::open(data, clock).await?;
+    let entries = audit::check(&state).await?;
+    let loaded = registry::load(&state).await.context("loading the gallery")?;
+    tracing::info!(references = loaded.references, failed = loaded.failed, entries, "gallery loaded, log checked");
+    let identity = state.authority.server_identity(&state.config.hostnames, state.clock.now())?;
+    let gate_listener = listen(state.config.gate_listen).await?;
+    let console_listener = listen(state.config.console_listen).await?;
+    let gate_tls = tls::gate_config(&identity, state.authority.der())?;
+    let console_tls = tls::console_config(&identity)?;
+    let (stop, stopped) = watch::channel(false);
+    let started = audit::entry("server_started", state.clock.now())?;
+    audit::record(&state, started).await.context("writing to the audit log")?;
+    let servers = [
+        tokio::spawn(tls::serve(gate_listener, gate_tls, gate_api::router(state.clone()), stopped.clone())),
+        tokio::spawn(tls::serve(console_listener, console_tls, console::router(state.clone()), stopped.clone())),
+    ];
+    let chores = tokio::spawn(chores(state.clone(), loaded.seq, stopped));
+    tracing::info!(gates = %state.config.gate_listen, console = %state.config.console_listen, "listening");
+    signalled().await?;
+    tracing::info!("stopping");
+    let _ = stop.send(true);
+    for server in servers {
+        server.await.context("a listener ended badly")?;
+    }
+    chores.await.context("the background work ended badly")?;
+    let ended = audit::entry("server_stopped", state.clock.now())?;
+    audit::record(&state, ended).await.context("writing to the audit log")?;
+    audit::publish(&state).await.context("signing the last checkpoint")?;
+    state.store.close().await;
+    Ok(())
+}
+
+async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen at {address}; is another server running there? Change the address in server.toml")
+    })
+}
+
+async fn signalled() -> anyhow::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("listening for SIGTERM")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        pressed = tokio::signal::ctrl_c() => pressed.context("listening for Ctrl-C"),
+    }
+}
+
+/// Checkpoints and the registry's change feed, until the server stops. Failures are tried again at the next turn.
+async fn chores(state: AppState, mut seq: i64, mut stop: watch::Receiver<bool>) {
+    let mut checkpoint = tokio::time::interval(CHECKPOINT_EVERY);
+    let mut follow = tokio::time::interval(FOLLOW_EVERY);
+    loop {
+        tokio::select! {
+            _ = stop.changed() => return,
+            _ = checkpoint.tick() => {
+                if let Err(error) = audit::publish(&state).await {
+                    tracing::error!(error = %error, "no checkpoint could be signed and stored");
+                }
+            }
+            _ = follow.tick() => match registry::follow(&state, seq).await {
+                Ok(newest) => seq = newest,
+                Err(error) => tracing::error!(error = %error, "changes of the registry could not be read"),
+            },
+        }
+    }
+}

@@ -1,1 +1,145 @@
-//! TLS.
+//! TLS 1.3 listeners. The gate port asks for a client certificate of our own authority; the console port does not.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::pki_types::CertificateDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+use crate::authority::ServerIdentity;
+
+/// Connections at once, per port. Further ones wait in the operating system's queue.
+const MAX_CONNECTIONS: usize = 1_024;
+/// A handshake that takes longer is dropped.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A request's header that takes longer to arrive is dropped.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The verified client certificate of a connection.
+#[derive(Debug, Clone)]
+pub struct PeerCertificate(pub Option<CertificateDer<'static>>);
+
+/// Why TLS could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// rustls refuses key, certificate or protocol.
+    #[error("TLS could not be set up")]
+    Rustls(#[from] rustls::Error),
+    /// The client verifier could not be built.
+    #[error("the client certificate check could not be set up")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// TLS for the gate port; `authority` is the only root that client certificates may have.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn gate_config(identity: &ServerIdentity, authority: &CertificateDer<'static>) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.clone())?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .allow_unauthenticated()
+        .build()?;
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
+    Ok(Arc::new(config))
+}
+
+/// TLS for the console port.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn console_config(identity: &ServerIdentity) -> Result<Arc<ServerConfig>, TlsError> {
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(identity.chain.clone(), identity.key.clone_key())?;
+    Ok(Arc::new(config))
+}
+
+/// Serves a router until `stop` says so; open requests then get a moment to end.
+pub async fn serve(listener: TcpListener, config: Arc<ServerConfig>, router: Router, mut stop: watch::Receiver<bool>) {
+    let acceptor = TlsAcceptor::from(config);
+    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.changed() => return,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, for one: pause instead of spinning.
+                tracing::warn!(error = %error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
+        tokio::spawn(async move {
+            connection(stream, peer, acceptor, router, stop).await;
+            drop(seat);
+        });
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: TlsAcceptor,
+    router: Router,
+    mut stop: watch::Receiver<bool>,
+) {
+    let tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => {
+            tracing::info!(%peer, error = %error, "a TLS handshake failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let certificate = tls
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(<[CertificateDer<'static>]>::first)
+        .map(|certificate| certificate.clone().into_owned());
+    let peer_certificate = PeerCertificate(certificate);
+    let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer_certificate.clone());
+        router.clone().oneshot(request)
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(64);
+    let serving = builder.serve_connection(TokioIo::new(tls), service);
+    tokio::pin!(serving);
+    tokio::select! {
+        result = serving.as_mut() => {
+            if let Err(error) = result {
+                tracing::debug!(%peer, error = %error, "a connection ended with an error");
+            }
+        }
+        _ = stop.changed() => {
+            serving.as_mut().graceful_shutdown();
+            // Live pages and long polls never end by themselves.
+            let _ = tokio::time::timeout(Duration::from_secs(2), serving).await;
+        }
+    }
+}

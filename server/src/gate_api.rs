@@ -1,0 +1,259 @@
+//! The gate interface: messages of `sallyport-protocol` over HTTPS. Every route but joining needs a certificate of our authority
+//! whose key is allowed now.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use sallyport_domain::{GateId, TransactionId};
+use sallyport_protocol::{
+    DoorReport, EnrolmentSubmission, FailedAcquisition, Heartbeat, JoinRequest, PROTOCOL_VERSION, PassageRequest,
+    ProtocolError, paths,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::gates::{self, GateError};
+use crate::passages::{self, PassageError};
+use crate::registry::{self, RegistryError};
+use crate::reviews;
+use crate::state::AppState;
+use crate::store::gates::GateRow;
+use crate::tls::PeerCertificate;
+
+/// A passage request: template and one picture.
+const PASSAGE_LIMIT: usize = 2 * 1024 * 1024;
+/// An enrolment: several pictures.
+const ENROLMENT_LIMIT: usize = 16 * 1024 * 1024;
+/// A request that takes longer is given up; its transaction, if any, is rolled back or found again by a retry.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
+/// A long poll for a review ends after this.
+const POLL: Duration = Duration::from_secs(25);
+
+/// The routes of the gate interface.
+#[must_use]
+pub fn router(state: AppState) -> Router {
+    Router::new()
+        .route(paths::JOIN, post(join))
+        .route(paths::PASSAGE, post(passage))
+        .route(paths::DOOR_REPORT, post(door_report))
+        .route(paths::FAILED_ACQUISITION, post(failed_acquisition))
+        .route(paths::ENROLMENT, post(enrolment).layer(DefaultBodyLimit::max(ENROLMENT_LIMIT)))
+        .route(paths::HEARTBEAT, post(heartbeat))
+        .route(paths::REVIEW, get(review))
+        .layer(DefaultBodyLimit::max(PASSAGE_LIMIT))
+        .layer(middleware::from_fn(time_limit))
+        .with_state(state)
+}
+
+async fn time_limit(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "the server was too slow; try again with the same ids").into_response(),
+    }
+}
+
+/// An error answer.
+struct Refusal(StatusCode, ProtocolError);
+
+impl Refusal {
+    fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self(status, ProtocolError { code: code.to_owned(), message: message.into() })
+    }
+
+    fn unavailable(error: &dyn std::error::Error) -> Self {
+        let mut causes = String::new();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            causes = format!("{causes}: {inner}");
+            cause = inner.source();
+        }
+        tracing::error!(error = %error, causes, "a gate's request could not be served");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, axum::Json(self.1)).into_response()
+    }
+}
+
+impl From<PassageError> for Refusal {
+    fn from(error: PassageError) -> Self {
+        let message = error.to_string();
+        match error {
+            PassageError::Invalid(_) => Self::new(StatusCode::BAD_REQUEST, "invalid", message),
+            PassageError::Conflict => Self::new(StatusCode::CONFLICT, "conflict", message),
+            PassageError::Unknown => Self::new(StatusCode::NOT_FOUND, "unknown", message),
+            PassageError::Unavailable(_) => Self::unavailable(&error),
+        }
+    }
+}
+
+impl From<RegistryError> for Refusal {
+    fn from(error: RegistryError) -> Self {
+        let message = error.to_string();
+        match error {
+            RegistryError::Invalid(_) => Self::new(StatusCode::BAD_REQUEST, "invalid", message),
+            RegistryError::Conflict => Self::new(StatusCode::CONFLICT, "conflict", message),
+            RegistryError::Unknown => Self::new(StatusCode::NOT_FOUND, "unknown", message),
+            RegistryError::Sealed(_) | RegistryError::Unavailable(_) => Self::unavailable(&error),
+        }
+    }
+}
+
+impl From<GateError> for Refusal {
+    fn from(error: GateError) -> Self {
+        let message = error.to_string();
+        match error {
+            GateError::Exists => Self::new(StatusCode::CONFLICT, "exists", message),
+            GateError::Unknown => Self::new(StatusCode::NOT_FOUND, "unknown", message),
+            GateError::BadToken => Self::new(StatusCode::FORBIDDEN, "bad_token", message),
+            GateError::BadKey => Self::new(StatusCode::FORBIDDEN, "bad_key", message),
+            GateError::Authority(_) => Self::new(StatusCode::BAD_REQUEST, "bad_request", message),
+            GateError::Unavailable(_) => Self::unavailable(&error),
+        }
+    }
+}
+
+/// The gate whose allowed key this connection proved.
+struct Gate(GateRow);
+
+impl FromRequestParts<AppState> for Gate {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Refusal> {
+        let refused = || {
+            Refusal::new(
+                StatusCode::FORBIDDEN,
+                "not_a_gate",
+                "this connection has no certificate that is allowed now; join the gate, or ask whether it was revoked",
+            )
+        };
+        let certificate = parts.extensions.get::<PeerCertificate>().and_then(|peer| peer.0.as_ref()).ok_or_else(refused)?;
+        let (spki_sha256, named) = state.authority.peer(certificate).ok_or_else(refused)?;
+        let now = state.clock.now();
+        let allowed =
+            state.store.gate_of_key(&spki_sha256, now).await.map_err(|error| Refusal::unavailable(&error))?;
+        if allowed.as_ref() != Some(&named) {
+            return Err(refused());
+        }
+        let gate = state.store.gate(&named).await.map_err(|error| Refusal::unavailable(&error))?;
+        gate.map(Self).ok_or_else(refused)
+    }
+}
+
+#[derive(Deserialize)]
+struct Versioned {
+    version: u16,
+}
+
+/// Reads a message. The parser's words could quote the content, so only the place of the fault is said.
+fn message<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
+    let bad = |error: &serde_json::Error| {
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "malformed",
+            format!("the message is not as the protocol says; fault at line {}, column {}", error.line(), error.column()),
+        )
+    };
+    let Versioned { version } = serde_json::from_slice(body).map_err(|error| bad(&error))?;
+    if version != PROTOCOL_VERSION {
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "unsupported_version",
+            format!("this server speaks version {PROTOCOL_VERSION} of the gate protocol; update the older side"),
+        ));
+    }
+    serde_json::from_slice(body).map_err(|error| bad(&error))
+}
+
+fn same_gate(gate: &GateRow, named: &GateId) -> Result<(), Refusal> {
+    if gate.id == *named {
+        Ok(())
+    } else {
+        Err(Refusal::new(StatusCode::FORBIDDEN, "gate_mismatch", "the message names another gate than the certificate"))
+    }
+}
+
+fn answer<T: Serialize>(value: T) -> Response {
+    axum::Json(value).into_response()
+}
+
+async fn join(State(state): State<AppState>, body: Bytes) -> Result<Response, Refusal> {
+    let request: JoinRequest = message(&body)?;
+    Ok(answer(gates::join(&state, &request).await?))
+}
+
+async fn passage(State(state): State<AppState>, Gate(gate): Gate, body: Bytes) -> Result<Response, Refusal> {
+    let request: PassageRequest = message(&body)?;
+    same_gate(&gate, &request.gate)?;
+    Ok(answer(passages::request(&state, &gate, request).await?))
+}
+
+async fn door_report(State(state): State<AppState>, Gate(gate): Gate, body: Bytes) -> Result<Response, Refusal> {
+    let report: DoorReport = message(&body)?;
+    same_gate(&gate, &report.gate)?;
+    passages::door_report(&state, &gate.id, &report).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+async fn failed_acquisition(State(state): State<AppState>, Gate(gate): Gate, body: Bytes) -> Result<Response, Refusal> {
+    let report: FailedAcquisition = message(&body)?;
+    same_gate(&gate, &report.gate)?;
+    Ok(answer(passages::failed_acquisition(&state, &gate, report).await?))
+}
+
+async fn enrolment(State(state): State<AppState>, Gate(gate): Gate, body: Bytes) -> Result<Response, Refusal> {
+    let submission: EnrolmentSubmission = message(&body)?;
+    same_gate(&gate, &submission.station)?;
+    Ok(answer(registry::enrol(&state, &gate, submission).await?))
+}
+
+async fn heartbeat(State(state): State<AppState>, Gate(gate): Gate, body: Bytes) -> Result<Response, Refusal> {
+    let beat: Heartbeat = message(&body)?;
+    same_gate(&gate, &beat.gate)?;
+    Ok(answer(gates::heartbeat(&state, &gate, &beat).await?))
+}
+
+#[derive(Deserialize)]
+struct ReviewQuery {
+    transaction: String,
+}
+
+/// Waits for the officer's answer to a referred passage.
+async fn review(
+    State(state): State<AppState>,
+    Gate(gate): Gate,
+    Query(query): Query<ReviewQuery>,
+) -> Result<Response, Refusal> {
+    let unknown = || Refusal::from(PassageError::Unknown);
+    let transaction: TransactionId = query.transaction.parse().map_err(|_| unknown())?;
+    let deadline = tokio::time::Instant::now() + POLL;
+    loop {
+        // Listen before looking, so that a decision in between wakes us.
+        let woken = state.reviewed.notified();
+        tokio::pin!(woken);
+        woken.as_mut().enable();
+        let passage = passages::get(&state, transaction)
+            .await
+            .map_err(|error| Refusal::unavailable(&error))?
+            .filter(|passage| passage.gate == gate.id)
+            .ok_or_else(unknown)?;
+        if let Some(decision) =
+            reviews::fetch(&state, &passage).await.map_err(|error| Refusal::unavailable(&error))?
+        {
+            return Ok(answer(decision));
+        }
+        if tokio::time::timeout_at(deadline, woken).await.is_err() {
+            return Ok(StatusCode::NO_CONTENT.into_response());
+        }
+    }
+}
