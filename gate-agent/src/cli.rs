@@ -91,7 +91,7 @@ With --config each camera is opened and must give a frame; exit status 2 when on
 Example:
   sallyport-gate status --state /var/lib/sallyport-gate
 
-Reads the state folder and asks nothing of a running agent. Exit status 2 when something is wrong.")]
+Reads the state folder beside a running agent and asks the server whether it accepts this gate. Exit status 2 when something is wrong.")]
     Status(status::StatusArgs),
 }
 

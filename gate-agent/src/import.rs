@@ -6,6 +6,7 @@
 //! server. A person whose pictures are unchanged since the last answer is not sent again.
 
 mod people;
+mod prepare;
 mod report;
 
 use std::fs;
@@ -19,6 +20,7 @@ use sallyport_protocol::{
 use sha2::{Digest as _, Sha256};
 
 pub use people::{InputError, Person, PicturePath, read_input};
+pub use prepare::prepare_picture;
 pub use report::ReportError;
 use report::{Line, Report};
 

@@ -218,6 +218,23 @@ impl Uplink {
         Ok(answer)
     }
 
+    /// Asks whether the server accepts this gate at all, without telling it anything: a GET on a
+    /// route that only takes POST.
+    ///
+    /// # Errors
+    /// Not reachable, or the gate's certificate is not accepted.
+    pub fn ping(&self) -> Result<(), UplinkError> {
+        let response = self
+            .agent
+            .get(format!("{}{}", self.base, paths::HEARTBEAT))
+            .call()
+            .map_err(unreachable)?;
+        match response.status().as_u16() {
+            401 | 403 | 500.. => Err(refusal(response)),
+            _ => Ok(()),
+        }
+    }
+
     /// Submits one person for enrolment.
     ///
     /// # Errors

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use sallyport_domain::{QualityDefect, SubjectCategory};
-use sallyport_vision::{FacePipeline, Frame, QualityPolicy};
+use sallyport_domain::SubjectCategory;
+use sallyport_vision::QualityPolicy;
 
 use super::{ModelFlags, say};
 use crate::config::VisionConfig;
 use crate::deps::Deps;
-use crate::import::{ImportEvent, Importer, PictureRefusal, PreparedPicture, read_input};
+use crate::import::{ImportEvent, Importer, prepare_picture, read_input};
 use crate::seal::SealingKey;
 use crate::state::StateFolder;
 use crate::tls;
@@ -61,8 +61,7 @@ pub(super) fn import(args: &ImportArgs, deps: &Deps) -> anyhow::Result<ExitCode>
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} people, {eta} left") {
         bar.set_style(style);
     }
-    let deps_clock = deps.clock.clone();
-    let mut prepare = |bytes: &[u8]| prepare_picture(&mut pipeline, deps_clock.wall(), bytes);
+    let mut prepare = |bytes: &[u8]| prepare_picture(&mut pipeline, deps.clock.wall(), bytes);
     let mut tell = |event: ImportEvent| match event {
         ImportEvent::PersonDone => bar.inc(1),
         ImportEvent::PictureRefused { path, sentence } => {
@@ -97,34 +96,4 @@ pub(super) fn import(args: &ImportArgs, deps: &Deps) -> anyhow::Result<ExitCode>
             ExitCode::from(2)
         },
     )
-}
-
-/// One picture of an import: exactly one face, without defects.
-pub(super) fn prepare_picture(
-    pipeline: &mut FacePipeline,
-    now: sallyport_domain::Timestamp,
-    bytes: &[u8],
-) -> Result<Result<PreparedPicture, PictureRefusal>, String> {
-    let frame = match Frame::decode("import", now, bytes) {
-        Ok(frame) => frame,
-        Err(error) => return Ok(Err(PictureRefusal::Unreadable(error.to_string()))),
-    };
-    let broken = |error: sallyport_vision::VisionError| error.to_string();
-    let analysis = pipeline.analyse(&frame).map_err(broken)?;
-    let Some(face) = analysis.faces.first() else {
-        return Ok(Err(PictureRefusal::Defects(vec![QualityDefect::NoFace])));
-    };
-    if analysis.people_in_view > 1 {
-        let several = vec![QualityDefect::SeveralFaces];
-        return Ok(Err(PictureRefusal::Defects(several)));
-    }
-    if !face.defects.is_empty() {
-        return Ok(Err(PictureRefusal::Defects(face.defects.clone())));
-    }
-    Ok(Ok(PreparedPicture {
-        template: pipeline.embed_for_enrolment(&frame, face).map_err(broken)?,
-        model: pipeline.model_digest(),
-        quality: face.quality.score,
-        jpeg: frame.to_jpeg(85).map_err(broken)?,
-    }))
 }

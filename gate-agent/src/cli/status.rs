@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use sallyport_protocol::{Heartbeat, PROTOCOL_VERSION};
 
 use super::say;
 use crate::deps::Deps;
@@ -39,19 +38,9 @@ pub(super) fn status(args: &StatusArgs, deps: &Deps) -> anyhow::Result<ExitCode>
         tls::joined(&identity)?,
         deps.clock.clone(),
     );
-    let answered = uplink.heartbeat(&Heartbeat {
-        version: PROTOCOL_VERSION,
-        gate: identity.gate.clone(),
-        now: deps.clock.wall(),
-        cameras: Vec::new(),
-        spooled: u64::try_from(waiting).unwrap_or(u64::MAX),
-    });
-    let reached = match answered {
-        Ok(answer) => {
-            let off = deps.clock.wall().millis_since(answer.now);
-            say(&format!(
-                "server: answers; this machine's clock differs by {off} ms"
-            ))?;
+    let reached = match uplink.ping() {
+        Ok(()) => {
+            say("server: answers and accepts this gate")?;
             true
         }
         Err(error) => {

@@ -15,6 +15,7 @@ use sallyport_gate::capture::CapturePolicy;
 use sallyport_gate::clock::Stop;
 use sallyport_gate::door::SimulatedDoor;
 use sallyport_gate::event::{AgentEvent, EventSink};
+use sallyport_gate::import::prepare_picture;
 use sallyport_gate::observe::FaceObserver;
 use sallyport_gate::spool::FileDisk;
 use sallyport_vision::{
@@ -27,18 +28,12 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn pipeline() -> FacePipeline {
+fn pipeline(policy: QualityPolicy) -> FacePipeline {
     let cache = root().join(".cache");
     let runtime = Runtime::load(&cache.join("lib/libonnxruntime.so"), Provider::Cpu, 1)
         .expect("run deploy/setup first: it fetches ONNX Runtime and the models");
     let manifest = ModelManifest::load(&root().join("models/manifest.toml")).unwrap();
-    FacePipeline::new(
-        &runtime,
-        &manifest,
-        &cache.join("models"),
-        QualityPolicy::gate(),
-    )
-    .unwrap()
+    FacePipeline::new(&runtime, &manifest, &cache.join("models"), policy).unwrap()
 }
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -103,7 +98,7 @@ fn replayed_people_become_requests_of_the_same_or_another_person() {
             ..CapturePolicy::default()
         },
         cameras: vec![(Arc::new(camera), supervision)],
-        observer: Box::new(FaceObserver::new(pipeline())),
+        observer: Box::new(FaceObserver::new(pipeline(QualityPolicy::gate()))),
         door: Box::new(door.unwrap()),
         stage,
         stop,
@@ -141,4 +136,29 @@ fn replayed_people_become_requests_of_the_same_or_another_person() {
         assert_eq!(seen.failures.len(), 1);
         assert!(seen.failures[0].defects.contains(&QualityDefect::Blurred));
     });
+}
+
+#[test]
+fn pictures_for_enrolment_are_taken_or_refused_with_what_to_do() {
+    let mut pipeline = pipeline(QualityPolicy::enrolment());
+    let mut prepare = |bytes: &[u8]| {
+        prepare_picture(&mut pipeline, Timestamp::from_micros(0), bytes)
+            .unwrap()
+            .map_err(|refusal| refusal.sentence())
+    };
+    let one = prepare(&fixture("obama.jpg")).unwrap_or_else(|refusal| panic!("{refusal}"));
+    let two = prepare(&fixture("obama2.jpg")).unwrap_or_else(|refusal| panic!("{refusal}"));
+    assert!(one.template.similarity(&two.template).value() > 0.60);
+    assert!(one.jpeg.starts_with(&[0xff, 0xd8]) && one.jpeg.len() <= 1_000_000);
+    let mut refused = |bytes: &[u8], expected: &str| {
+        let sentence = prepare(bytes).err().unwrap();
+        assert!(sentence.contains(expected), "{sentence}");
+    };
+    let sharp = Frame::decode("x", Timestamp::from_micros(0), &fixture("obama.jpg")).unwrap();
+    let blurred = blurred(&sharp, 12.0).unwrap().to_jpeg(95).unwrap();
+    refused(&blurred, QualityDefect::Blurred.cue());
+    refused(&fixture("sample1.jpg"), QualityDefect::SeveralFaces.cue());
+    refused(b"not a picture", "not a JPEG, PNG or BMP");
+    let whole = fixture("obama.jpg");
+    refused(&whole[..whole.len() / 2], "damaged");
 }

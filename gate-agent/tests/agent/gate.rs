@@ -124,6 +124,8 @@ pub(crate) struct Gate {
     pub(crate) unplugged: Arc<AtomicBool>,
     pub(crate) events: Receiver<AgentEvent>,
     pub(crate) agent: Option<Agent>,
+    /// A camera that comes before the grey one.
+    pub(crate) preferred: Option<Arc<dyn CameraOpener>>,
 }
 
 pub(crate) fn policy() -> CapturePolicy {
@@ -141,6 +143,13 @@ pub(crate) fn policy() -> CapturePolicy {
 
 impl Gate {
     pub(crate) fn start(behaviour: Behaviour) -> Self {
+        Self::start_behind(behaviour, None)
+    }
+
+    pub(crate) fn start_behind(
+        behaviour: Behaviour,
+        preferred: Option<Arc<dyn CameraOpener>>,
+    ) -> Self {
         let server = FakeServer::start(behaviour, Tls::Good);
         let folder = tempfile::tempdir().unwrap();
         server.join(&folder.path().join("state"));
@@ -151,6 +160,7 @@ impl Gate {
             unplugged: Arc::default(),
             events: channel().1,
             agent: None,
+            preferred,
         };
         gate.restart(policy());
         gate
@@ -176,6 +186,14 @@ impl Gate {
             look_every: Duration::from_millis(10),
             ..SupervisorPolicy::default()
         };
+        let grey: Arc<dyn CameraOpener> = Arc::new(camera);
+        let cameras = self
+            .preferred
+            .iter()
+            .cloned()
+            .chain([grey])
+            .map(|opener| (opener, supervision))
+            .collect();
         let door = SimulatedDoor::new(
             identity.gate.clone(),
             &self.folder.path().join("door"),
@@ -188,7 +206,7 @@ impl Gate {
                 disk: Arc::new(FileDisk),
                 deps: deps(),
                 policy,
-                cameras: vec![(Arc::new(camera), supervision)],
+                cameras,
                 observer: Box::new(GreyObserver::default()),
                 door: Box::new(door.unwrap()),
                 stage: Arc::new(Stage::default()),

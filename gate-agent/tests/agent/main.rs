@@ -7,6 +7,7 @@
     reason = "tests fail by panicking, and pick out the variants they are about"
 )]
 
+mod cameras;
 mod faces;
 mod gate;
 mod joining;

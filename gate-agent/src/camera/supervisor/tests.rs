@@ -13,6 +13,8 @@ enum Do {
     Hang(Receiver<()>),
 }
 
+const NEVER: Duration = Duration::from_secs(1 << 40);
+
 struct Scripted {
     orders: Arc<Mutex<Receiver<Do>>>,
     /// Errors of the next attempts to open.
@@ -70,7 +72,9 @@ struct Bench {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-fn bench(refusals: &[&'static str]) -> Bench {
+/// `stalled_after` is long where stalling is not the subject: simulated time runs far faster than
+/// a busy machine schedules threads.
+fn bench(refusals: &[&'static str], stalled_after: Duration) -> Bench {
     let (orders, receiver) = channel();
     let (sender, events) = channel();
     let sender = Mutex::new(sender);
@@ -86,7 +90,13 @@ fn bench(refusals: &[&'static str]) -> Bench {
     let supervised = Supervised {
         index: 0,
         opener: camera.clone(),
-        policy: SupervisorPolicy::default(),
+        policy: SupervisorPolicy {
+            watchdog: WatchdogPolicy {
+                stalled_after,
+                frozen_after: Some(Duration::from_secs(10)),
+            },
+            ..SupervisorPolicy::default()
+        },
         clock: clock.clone(),
         inbox: inbox.clone(),
         board: board.clone(),
@@ -136,7 +146,7 @@ impl Drop for Bench {
 
 #[test]
 fn a_camera_unplugged_mid_stream_comes_back() {
-    let bench = bench(&["not there yet", "not there yet"]);
+    let bench = bench(&["not there yet", "not there yet"], NEVER);
     bench.until(|health| matches!(health, CameraHealth::Failed(_)));
     bench.order(Do::Frame(1));
     bench.until(|health| *health == CameraHealth::Ok);
@@ -155,7 +165,7 @@ fn a_camera_unplugged_mid_stream_comes_back() {
 
 #[test]
 fn a_frozen_picture_is_noticed() {
-    let bench = bench(&[]);
+    let bench = bench(&[], NEVER);
     let deadline = Instant::now() + Duration::from_secs(20);
     while bench.board.all()[0].1 != CameraHealth::Frozen {
         assert!(Instant::now() < deadline);
@@ -167,20 +177,25 @@ fn a_frozen_picture_is_noticed() {
 
 #[test]
 fn a_hanging_reader_is_abandoned_and_too_many_are_not_opened() {
-    let bench = bench(&[]);
+    let bench = bench(&[], Duration::from_secs(4));
+    // Whichever reader asks first gets the first order: each hangs in the driver.
     let mut hold = Vec::new();
     for _ in 0..SupervisorPolicy::default().hanging_readers {
-        bench.until(|health| matches!(health, CameraHealth::Opening));
         let (release, held) = channel();
         bench.order(Do::Hang(held));
         hold.push(release);
-        bench.until(|health| matches!(health, CameraHealth::Stalled | CameraHealth::Stuck));
     }
     bench.until(|health| *health == CameraHealth::Stuck);
     let opened = bench.camera.opened.load(Ordering::SeqCst);
-    // The driver lets one go: the camera is tried again.
+    assert!(opened <= 3);
+    // The driver lets go: the camera is tried again. A reader that was given up in between may
+    // swallow a frame, so they keep coming.
     drop(hold);
-    bench.order(Do::Frame(3));
-    bench.until(|health| *health == CameraHealth::Ok);
+    let frames = std::cell::Cell::new(0_u8);
+    bench.until(|health| {
+        frames.set(frames.get().wrapping_add(1));
+        bench.order(Do::Frame(frames.get()));
+        *health == CameraHealth::Ok
+    });
     assert!(bench.camera.opened.load(Ordering::SeqCst) > opened);
 }
