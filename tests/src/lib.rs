@@ -1,5 +1,6 @@
 //! Helpers of the whole-system tests and of the demo: a site made of the real programs.
 
+pub mod browser;
 pub mod installation;
 pub mod scenes;
 pub mod site;

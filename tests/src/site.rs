@@ -131,16 +131,16 @@ impl Site {
         Ok(state)
     }
 
-    /// Writes a gate configuration that replays a folder of scenes.
+    /// Writes a gate configuration that replays a folder of scenes; a referred person waits `review_wait_s` seconds for an officer.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn write_gate_config(&self, state: &Path, scenes: &Path) -> anyhow::Result<PathBuf> {
+    pub fn write_gate_config(&self, state: &Path, scenes: &Path, review_wait_s: u32) -> anyhow::Result<PathBuf> {
         let path = state.with_extension("toml");
         let config = format!(
             "state = {state:?}\nheartbeat_s = 1\n[door]\nkind = \"simulated\"\nfolder = {door:?}\nbell = false\n\
              [[camera]]\nname = \"replay\"\nkind = \"replay\"\npath = {scenes:?}\nrate_fps = 10\nhold_frames = 1\n\
-             [capture]\nshow_s = 0.3\nleave_after_s = 0.4\nacquire_timeout_s = 4\nreview_wait_s = 1\n",
+             [capture]\nshow_s = 0.3\nleave_after_s = 0.4\nacquire_timeout_s = 4\nreview_wait_s = {review_wait_s}\n",
             state = text(state),
             door = text(&state.join("door")),
             scenes = text(scenes),

@@ -70,7 +70,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     }
 
     step("Passages: frames in, decisions out (scores stay hidden; reasons do not)");
-    let config = site.write_gate_config(&gate, &scenes.join("passages"))?;
+    let config = site.write_gate_config(&gate, &scenes.join("passages"), 1)?;
     let mut number = 0;
     let outcomes = site.replay(&config, |outcome| {
         let label = expected.passage.get(number).map_or("?", |passage| passage.folder.as_str());
