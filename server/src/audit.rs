@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use sallyport_domain::{Timestamp, TransactionId};
 use sallyport_transparency::{
-    Checkpoint, Entry, ExportFile, ExportWriter, Hash, append as append_leaf, empty_root, leaf_hash, needed_for_append,
-    needed_for_root, root, sign_checkpoint,
+    Checkpoint, Entry, ExportFile, ExportWriter, Hash, append as append_leaf, empty_root,
+    leaf_hash, needed_for_append, needed_for_root, root, sign_checkpoint,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -66,7 +66,10 @@ fn refused(error: impl std::fmt::Display) -> AuditError {
 /// No randomness.
 pub fn entry(kind: &str, now: Timestamp) -> Result<Entry, AuditError> {
     let id = TransactionId::new(now, random().map_err(|_| AuditError::Random)?);
-    Ok(Entry { build: Some(BUILD.to_owned()), ..Entry::new(id.to_string(), kind, now.as_micros()) })
+    Ok(Entry {
+        build: Some(BUILD.to_owned()),
+        ..Entry::new(id.to_string(), kind, now.as_micros())
+    })
 }
 
 /// Appends an entry inside the transaction of what it records; returns its index. `detail` is sealed beside the entry, which
@@ -86,9 +89,14 @@ pub async fn append(
             let salt: [u8; 32] = random().map_err(|_| AuditError::Random)?;
             let row = index.to_string();
             let place = Place::new(state.config.site.as_str(), "log_detail", "sealed", &row);
-            let sealed = sealing::seal(&state.keys.kek, 1, &place, plain).map_err(|_| AuditError::Random)?;
-            entry.detail_hash =
-                Some(hex::encode(Sha256::new().chain_update(salt).chain_update(&sealed).finalize()));
+            let sealed =
+                sealing::seal(&state.keys.kek, 1, &place, plain).map_err(|_| AuditError::Random)?;
+            entry.detail_hash = Some(hex::encode(
+                Sha256::new()
+                    .chain_update(salt)
+                    .chain_update(&sealed)
+                    .finalize(),
+            ));
             Some((salt, sealed))
         }
         None => None,
@@ -97,9 +105,13 @@ pub async fn append(
     let leaf = leaf_hash(&bytes);
     let nodes = write.log_nodes(&needed_for_append(index)).await?;
     let new = append_leaf(index, leaf, &nodes).map_err(refused)?;
-    write.log_insert(index, entry.time, bytes, leaf, &new).await?;
+    write
+        .log_insert(index, entry.time, bytes, leaf, &new)
+        .await?;
     if let Some((salt, sealed)) = detail {
-        write.log_detail_insert(index, salt.to_vec(), sealed).await?;
+        write
+            .log_detail_insert(index, salt.to_vec(), sealed)
+            .await?;
     }
     Ok(index)
 }
@@ -143,8 +155,10 @@ pub async fn publish(state: &AppState) -> Result<Option<u64>, AuditError> {
     write.checkpoint_insert(size, &note).await?;
     write.commit().await?;
     let path = checkpoint_file(&state.data);
-    replace_file(&path, note.as_bytes())
-        .map_err(|source| AuditError::File { path: path.display().to_string(), source })?;
+    replace_file(&path, note.as_bytes()).map_err(|source| AuditError::File {
+        path: path.display().to_string(),
+        source,
+    })?;
     Ok(Some(size))
 }
 
@@ -157,8 +171,11 @@ async fn root_of(state: &AppState, size: u64) -> Result<Hash, AuditError> {
 }
 
 async fn signed(state: &AppState, size: u64) -> Result<String, AuditError> {
-    let checkpoint =
-        Checkpoint { origin: state.config.log_origin(), size, root: root_of(state, size).await? };
+    let checkpoint = Checkpoint {
+        origin: state.config.log_origin(),
+        size,
+        root: root_of(state, size).await?,
+    };
     sign_checkpoint(&checkpoint, &state.keys.log).map_err(refused)
 }
 
@@ -189,20 +206,35 @@ pub async fn check(state: &AppState) -> Result<u64, AuditError> {
     match std::fs::read(&path) {
         Ok(note) => known.push(("in the file 'checkpoint'", note)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(source) => return Err(AuditError::File { path: path.display().to_string(), source }),
+        Err(source) => {
+            return Err(AuditError::File {
+                path: path.display().to_string(),
+                source,
+            });
+        }
     }
     for (place, note) in known {
-        let rolled_back = |size, what: String| AuditError::RolledBack { size, place: place.to_owned(), what };
+        let rolled_back = |size, what: String| AuditError::RolledBack {
+            size,
+            place: place.to_owned(),
+            what,
+        };
         let checkpoint = Checkpoint::open(&note, state.keys.log.verifier())
             .map_err(|error| rolled_back(0, error.to_string()))?;
         if checkpoint.size > size {
-            return Err(rolled_back(checkpoint.size, format!("it has only {size} entries")));
+            return Err(rolled_back(
+                checkpoint.size,
+                format!("it has only {size} entries"),
+            ));
         }
         let stored = root_of(state, checkpoint.size)
             .await
             .map_err(|error| rolled_back(checkpoint.size, error.to_string()))?;
         if stored != checkpoint.root {
-            return Err(rolled_back(checkpoint.size, "its root is another".to_owned()));
+            return Err(rolled_back(
+                checkpoint.size,
+                "its root is another".to_owned(),
+            ));
         }
     }
     check_rows(state, size).await?;
@@ -222,11 +254,15 @@ async fn check_rows(state: &AppState, size: u64) -> Result<(), AuditError> {
             if index != next {
                 return Err(gap(size, next));
             }
-            writer.push(bytes).ok_or_else(|| refused("an entry is too large"))?;
+            writer
+                .push(bytes)
+                .ok_or_else(|| refused("an entry is too large"))?;
             next += 1;
         }
     }
-    let (_, count, computed) = writer.finish().ok_or_else(|| refused("an entry is too large"))?;
+    let (_, count, computed) = writer
+        .finish()
+        .ok_or_else(|| refused("an entry is too large"))?;
     if count != size {
         return Err(gap(size, next));
     }
@@ -242,7 +278,11 @@ async fn check_rows(state: &AppState, size: u64) -> Result<(), AuditError> {
 }
 
 fn gap(size: u64, at: u64) -> AuditError {
-    AuditError::RolledBack { size, place: "the stored tree".to_owned(), what: format!("entry {at} is missing") }
+    AuditError::RolledBack {
+        size,
+        place: "the stored tree".to_owned(),
+        what: format!("entry {at} is missing"),
+    }
 }
 
 /// Writes the log as static files (tiles, entry bundles, checkpoint, verifier key) that `sallyport-audit verify` checks offline.
@@ -251,11 +291,17 @@ fn gap(size: u64, at: u64) -> AuditError {
 /// # Errors
 /// The folder is not empty, or database or disk refuse.
 pub async fn export(state: &AppState, folder: &Path) -> Result<u64, AuditError> {
-    let file_error = |path: &Path, source| AuditError::File { path: path.display().to_string(), source };
+    let file_error = |path: &Path, source| AuditError::File {
+        path: path.display().to_string(),
+        source,
+    };
     std::fs::create_dir_all(folder).map_err(|source| file_error(folder, source))?;
     let mut there = std::fs::read_dir(folder).map_err(|source| file_error(folder, source))?;
     if there.next().is_some() {
-        return Err(file_error(folder, std::io::Error::other("the folder is not empty; name a new one")));
+        return Err(file_error(
+            folder,
+            std::io::Error::other("the folder is not empty; name a new one"),
+        ));
     }
     let write_all = |files: Vec<ExportFile>| -> Result<(), AuditError> {
         for file in files {
@@ -277,20 +323,33 @@ pub async fn export(state: &AppState, folder: &Path) -> Result<u64, AuditError> 
             return Err(gap(size, next));
         }
         for (_, bytes) in rows.into_iter().take_while(|(index, _)| *index < size) {
-            write_all(writer.push(bytes).ok_or_else(|| refused("an entry is too large"))?)?;
+            write_all(
+                writer
+                    .push(bytes)
+                    .ok_or_else(|| refused("an entry is too large"))?,
+            )?;
             next += 1;
         }
     }
-    let (rest, _, computed) = writer.finish().ok_or_else(|| refused("an entry is too large"))?;
+    let (rest, _, computed) = writer
+        .finish()
+        .ok_or_else(|| refused("an entry is too large"))?;
     write_all(rest)?;
     let note = signed(state, size).await?;
-    let checkpoint = Checkpoint::open(note.as_bytes(), state.keys.log.verifier()).map_err(refused)?;
+    let checkpoint =
+        Checkpoint::open(note.as_bytes(), state.keys.log.verifier()).map_err(refused)?;
     if checkpoint.root != computed {
         return Err(refused("the stored tree does not fit the entries"));
     }
     write_all(vec![
-        ExportFile { path: "checkpoint".to_owned(), bytes: note.into_bytes() },
-        ExportFile { path: "log.vkey".to_owned(), bytes: format!("{}\n", state.keys.log.verifier()).into_bytes() },
+        ExportFile {
+            path: "checkpoint".to_owned(),
+            bytes: note.into_bytes(),
+        },
+        ExportFile {
+            path: "log.vkey".to_owned(),
+            bytes: format!("{}\n", state.keys.log.verifier()).into_bytes(),
+        },
     ])?;
     Ok(size)
 }

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use sallyport_domain::{GateId, SiteId, Timestamp};
@@ -25,7 +26,9 @@ const LEEWAY_MS: i64 = 5 * 60 * 1_000;
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     /// The request is not a signing request for an ECDSA P-256 key, or its own signature is wrong.
-    #[error("the certificate signing request is not acceptable; it must be PKCS#10 in PEM for an ECDSA P-256 key")]
+    #[error(
+        "the certificate signing request is not acceptable; it must be PKCS#10 in PEM for an ECDSA P-256 key"
+    )]
     BadRequest,
     /// The CA's own material is damaged.
     #[error("the certificate authority's key or certificate is damaged: {0}")]
@@ -72,7 +75,11 @@ pub struct GateCertificate {
     pub not_after: Timestamp,
 }
 
-fn params(now: Timestamp, hours: i64, name: &str) -> Result<(CertificateParams, Timestamp), AuthorityError> {
+fn params(
+    now: Timestamp,
+    hours: i64,
+    name: &str,
+) -> Result<(CertificateParams, Timestamp), AuthorityError> {
     let not_after = now.plus_millis(hours * 3_600_000);
     let time = |at: Timestamp| {
         ASN1Time::from_timestamp(at.as_micros().div_euclid(1_000_000))
@@ -99,7 +106,10 @@ impl Authority {
     ///
     /// # Errors
     /// No randomness.
-    pub fn generate(site: &SiteId, now: Timestamp) -> Result<(Zeroizing<String>, String), AuthorityError> {
+    pub fn generate(
+        site: &SiteId,
+        now: Timestamp,
+    ) -> Result<(Zeroizing<String>, String), AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(damaged)?;
         let (mut params, _) = params(now, CA_CERTIFICATE_HOURS, &format!("Sallyport {site}"))?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -112,7 +122,11 @@ impl Authority {
     ///
     /// # Errors
     /// Damaged.
-    pub fn load(site: &SiteId, key_pem: &str, certificate_pem: &str) -> Result<Self, AuthorityError> {
+    pub fn load(
+        site: &SiteId,
+        key_pem: &str,
+        certificate_pem: &str,
+    ) -> Result<Self, AuthorityError> {
         use rustls::pki_types::pem::PemObject as _;
         let key = KeyPair::from_pem(key_pem).map_err(damaged)?;
         let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).map_err(damaged)?;
@@ -146,14 +160,20 @@ impl Authority {
     ///
     /// # Errors
     /// No randomness, or a host name that cannot stand in a certificate.
-    pub fn server_identity(&self, hostnames: &[String], now: Timestamp) -> Result<ServerIdentity, AuthorityError> {
+    pub fn server_identity(
+        &self,
+        hostnames: &[String],
+        now: Timestamp,
+    ) -> Result<ServerIdentity, AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(damaged)?;
         let (mut params, _) = params(now, SERVER_CERTIFICATE_HOURS, "Sallyport server")?;
         for name in hostnames {
             params.subject_alt_names.push(match name.parse::<IpAddr>() {
                 Ok(address) => SanType::IpAddress(address),
                 Err(_) => SanType::DnsName(
-                    name.as_str().try_into().map_err(|_| AuthorityError::Failed("a host name is not ASCII"))?,
+                    name.as_str()
+                        .try_into()
+                        .map_err(|_| AuthorityError::Failed("a host name is not ASCII"))?,
                 ),
             });
         }
@@ -176,18 +196,23 @@ impl Authority {
         csr_pem: &str,
         now: Timestamp,
     ) -> Result<GateCertificate, AuthorityError> {
-        let request =
-            CertificateSigningRequestParams::from_pem(csr_pem).map_err(|_| AuthorityError::BadRequest)?;
+        let request = CertificateSigningRequestParams::from_pem(csr_pem)
+            .map_err(|_| AuthorityError::BadRequest)?;
         if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
             return Err(AuthorityError::BadRequest);
         }
         let (mut params, not_after) = params(now, GATE_CERTIFICATE_HOURS, gate.as_str())?;
         params.subject_alt_names = vec![SanType::URI(
-            self.gate_uri(gate).as_str().try_into().map_err(|_| AuthorityError::Failed("the gate's name"))?,
+            self.gate_uri(gate)
+                .as_str()
+                .try_into()
+                .map_err(|_| AuthorityError::Failed("the gate's name"))?,
         )];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&request.public_key, &self.issuer).map_err(damaged)?;
+        let certificate = params
+            .signed_by(&request.public_key, &self.issuer)
+            .map_err(damaged)?;
         let (_, parsed) = X509Certificate::from_der(certificate.der()).map_err(damaged)?;
         Ok(GateCertificate {
             pem: certificate.pem(),
@@ -205,8 +230,11 @@ impl Authority {
     pub fn peer(&self, certificate: &CertificateDer<'_>) -> Option<(String, GateId)> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
         let names = parsed.subject_alternative_name().ok()??;
-        let [GeneralName::URI(uri)] = names.value.general_names.as_slice() else { return None };
+        let [GeneralName::URI(uri)] = names.value.general_names.as_slice() else {
+            return None;
+        };
         let gate: GateId = uri.rsplit('/').next()?.parse().ok()?;
-        (*uri == self.gate_uri(&gate)).then(|| (hex::encode(Sha256::digest(parsed.public_key().raw)), gate))
+        (*uri == self.gate_uri(&gate))
+            .then(|| (hex::encode(Sha256::digest(parsed.public_key().raw)), gate))
     }
 }

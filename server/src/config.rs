@@ -52,10 +52,16 @@ impl Config {
     pub fn create(&self, data: &Path) -> anyhow::Result<()> {
         let path = Self::path(data);
         if path.exists() {
-            bail!("{} exists already; this folder holds an installation. Choose another folder.", path.display());
+            bail!(
+                "{} exists already; this folder holds an installation. Choose another folder.",
+                path.display()
+            );
         }
-        std::fs::write(&path, toml::to_string(self).context("writing the configuration")?)
-            .with_context(|| format!("writing {}", path.display()))
+        std::fs::write(
+            &path,
+            toml::to_string(self).context("writing the configuration")?,
+        )
+        .with_context(|| format!("writing {}", path.display()))
     }
 
     fn path(data: &Path) -> PathBuf {
@@ -67,7 +73,10 @@ impl Config {
     pub fn database_url(&self, data: &Path, create: bool) -> String {
         if self.database.is_empty() {
             let mode = if create { "rwc" } else { "rw" };
-            format!("sqlite://{}?mode={mode}", data.join("sallyport.db").display())
+            format!(
+                "sqlite://{}?mode={mode}",
+                data.join("sallyport.db").display()
+            )
         } else {
             self.database.clone()
         }

@@ -13,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use sallyport_domain::{GateId, TransactionId};
 use sallyport_protocol::{
-    DoorReport, EnrolmentSubmission, FailedAcquisition, Heartbeat, JoinRequest, PROTOCOL_VERSION, PassageRequest,
-    ProtocolError, paths,
+    DoorReport, EnrolmentSubmission, FailedAcquisition, Heartbeat, JoinRequest, PROTOCOL_VERSION,
+    PassageRequest, ProtocolError, paths,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,10 @@ pub fn router(state: AppState) -> Router {
         .route(paths::PASSAGE, post(passage))
         .route(paths::DOOR_REPORT, post(door_report))
         .route(paths::FAILED_ACQUISITION, post(failed_acquisition))
-        .route(paths::ENROLMENT, post(enrolment).layer(DefaultBodyLimit::max(ENROLMENT_LIMIT)))
+        .route(
+            paths::ENROLMENT,
+            post(enrolment).layer(DefaultBodyLimit::max(ENROLMENT_LIMIT)),
+        )
         .route(paths::HEARTBEAT, post(heartbeat))
         .route(paths::REVIEW, get(review))
         .layer(DefaultBodyLimit::max(PASSAGE_LIMIT))
@@ -55,7 +58,12 @@ pub fn router(state: AppState) -> Router {
 async fn time_limit(request: Request, next: Next) -> Response {
     match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", "the server was too slow; try again with the same ids").into_response(),
+        Err(_) => Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "timeout",
+            "the server was too slow; try again with the same ids",
+        )
+        .into_response(),
     }
 }
 
@@ -64,7 +72,13 @@ struct Refusal(StatusCode, ProtocolError);
 
 impl Refusal {
     fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self(status, ProtocolError { code: code.to_owned(), message: message.into() })
+        Self(
+            status,
+            ProtocolError {
+                code: code.to_owned(),
+                message: message.into(),
+            },
+        )
     }
 
     fn unavailable(error: &dyn std::error::Error) -> Self {
@@ -75,7 +89,11 @@ impl Refusal {
             cause = inner.source();
         }
         tracing::error!(error = %error, causes, "a gate's request could not be served");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", error.to_string())
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            error.to_string(),
+        )
     }
 }
 
@@ -137,15 +155,26 @@ impl FromRequestParts<AppState> for Gate {
                 "this connection has no certificate that is allowed now; join the gate, or ask whether it was revoked",
             )
         };
-        let certificate = parts.extensions.get::<PeerCertificate>().and_then(|peer| peer.0.as_ref()).ok_or_else(refused)?;
+        let certificate = parts
+            .extensions
+            .get::<PeerCertificate>()
+            .and_then(|peer| peer.0.as_ref())
+            .ok_or_else(refused)?;
         let (spki_sha256, named) = state.authority.peer(certificate).ok_or_else(refused)?;
         let now = state.clock.now();
-        let allowed =
-            state.store.gate_of_key(&spki_sha256, now).await.map_err(|error| Refusal::unavailable(&error))?;
+        let allowed = state
+            .store
+            .gate_of_key(&spki_sha256, now)
+            .await
+            .map_err(|error| Refusal::unavailable(&error))?;
         if allowed.as_ref() != Some(&named) {
             return Err(refused());
         }
-        let gate = state.store.gate(&named).await.map_err(|error| Refusal::unavailable(&error))?;
+        let gate = state
+            .store
+            .gate(&named)
+            .await
+            .map_err(|error| Refusal::unavailable(&error))?;
         gate.map(Self).ok_or_else(refused)
     }
 }
@@ -161,7 +190,11 @@ fn message<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
         Refusal::new(
             StatusCode::BAD_REQUEST,
             "malformed",
-            format!("the message is not as the protocol says; fault at line {}, column {}", error.line(), error.column()),
+            format!(
+                "the message is not as the protocol says; fault at line {}, column {}",
+                error.line(),
+                error.column()
+            ),
         )
     };
     let Versioned { version } = serde_json::from_slice(body).map_err(|error| bad(&error))?;
@@ -169,7 +202,9 @@ fn message<T: DeserializeOwned>(body: &Bytes) -> Result<T, Refusal> {
         return Err(Refusal::new(
             StatusCode::BAD_REQUEST,
             "unsupported_version",
-            format!("this server speaks version {PROTOCOL_VERSION} of the gate protocol; update the older side"),
+            format!(
+                "this server speaks version {PROTOCOL_VERSION} of the gate protocol; update the older side"
+            ),
         ));
     }
     serde_json::from_slice(body).map_err(|error| bad(&error))
@@ -179,7 +214,11 @@ fn same_gate(gate: &GateRow, named: &GateId) -> Result<(), Refusal> {
     if gate.id == *named {
         Ok(())
     } else {
-        Err(Refusal::new(StatusCode::FORBIDDEN, "gate_mismatch", "the message names another gate than the certificate"))
+        Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            "gate_mismatch",
+            "the message names another gate than the certificate",
+        ))
     }
 }
 
@@ -192,32 +231,54 @@ async fn join(State(state): State<AppState>, body: Bytes) -> Result<Response, Re
     Ok(answer(gates::join(&state, &request).await?))
 }
 
-async fn passage(State(state): State<AppState>, Gate(gate): Gate, body: Bytes) -> Result<Response, Refusal> {
+async fn passage(
+    State(state): State<AppState>,
+    Gate(gate): Gate,
+    body: Bytes,
+) -> Result<Response, Refusal> {
     let request: PassageRequest = message(&body)?;
     same_gate(&gate, &request.gate)?;
     Ok(answer(passages::request(&state, &gate, request).await?))
 }
 
-async fn door_report(State(state): State<AppState>, Gate(gate): Gate, body: Bytes) -> Result<Response, Refusal> {
+async fn door_report(
+    State(state): State<AppState>,
+    Gate(gate): Gate,
+    body: Bytes,
+) -> Result<Response, Refusal> {
     let report: DoorReport = message(&body)?;
     same_gate(&gate, &report.gate)?;
     passages::door_report(&state, &gate.id, &report).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn failed_acquisition(State(state): State<AppState>, Gate(gate): Gate, body: Bytes) -> Result<Response, Refusal> {
+async fn failed_acquisition(
+    State(state): State<AppState>,
+    Gate(gate): Gate,
+    body: Bytes,
+) -> Result<Response, Refusal> {
     let report: FailedAcquisition = message(&body)?;
     same_gate(&gate, &report.gate)?;
-    Ok(answer(passages::failed_acquisition(&state, &gate, report).await?))
+    Ok(answer(
+        passages::failed_acquisition(&state, &gate, report).await?,
+    ))
 }
 
-async fn enrolment(State(state): State<AppState>, Gate(gate): Gate, body: Bytes) -> Result<Response, Refusal> {
+async fn enrolment(
+    State(state): State<AppState>,
+    Gate(gate): Gate,
+    body: Bytes,
+) -> Result<Response, Refusal> {
     let submission: EnrolmentSubmission = message(&body)?;
     same_gate(&gate, &submission.station)?;
     Ok(answer(registry::enrol(&state, &gate, submission).await?))
 }
 
-async fn heartbeat(State(state): State<AppState>, Gate(gate): Gate, body: Bytes) -> Result<Response, Refusal> {
+async fn heartbeat(
+    State(state): State<AppState>,
+    Gate(gate): Gate,
+    body: Bytes,
+) -> Result<Response, Refusal> {
     let beat: Heartbeat = message(&body)?;
     same_gate(&gate, &beat.gate)?;
     Ok(answer(gates::heartbeat(&state, &gate, &beat).await?))
@@ -247,8 +308,9 @@ async fn review(
             .map_err(|error| Refusal::unavailable(&error))?
             .filter(|passage| passage.gate == gate.id)
             .ok_or_else(unknown)?;
-        if let Some(decision) =
-            reviews::fetch(&state, &passage).await.map_err(|error| Refusal::unavailable(&error))?
+        if let Some(decision) = reviews::fetch(&state, &passage)
+            .await
+            .map_err(|error| Refusal::unavailable(&error))?
         {
             return Ok(answer(decision));
         }

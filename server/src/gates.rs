@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hpke::Serializable as _;
 use sallyport_domain::{
-    AccessRule, Direction, GateId, GatePolicy, PadPolicy, Purpose, SubjectCategory, Timestamp, UnrecognisedPolicy,
+    AccessRule, Direction, GateId, GatePolicy, PadPolicy, Purpose, SubjectCategory, Timestamp,
+    UnrecognisedPolicy,
 };
 use sallyport_protocol::{Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken};
 use sallyport_transparency::Entry;
@@ -30,10 +31,14 @@ pub enum GateError {
     #[error("there is no gate of this name; see: sallyport-server gate list")]
     Unknown,
     /// One answer for unknown, used, expired and foreign tokens.
-    #[error("the join token is unknown, used up, expired or meant for another gate; ask for a new one: sallyport-server gate token GATE")]
+    #[error(
+        "the join token is unknown, used up, expired or meant for another gate; ask for a new one: sallyport-server gate token GATE"
+    )]
     BadToken,
     /// The key was revoked, or is another gate's.
-    #[error("this device's key was revoked or belongs to another gate; join with a new state folder")]
+    #[error(
+        "this device's key was revoked or belongs to another gate; join with a new state folder"
+    )]
     BadKey,
     /// The signing request.
     #[error(transparent)]
@@ -80,8 +85,17 @@ pub fn default_policy() -> GatePolicy {
     }
 }
 
-fn gate_entry(kind: &str, gate: &GateId, actor: Option<&str>, now: Timestamp) -> Result<Entry, AuditError> {
-    Ok(Entry { gate: Some(gate.to_string()), actor: actor.map(str::to_owned), ..audit::entry(kind, now)? })
+fn gate_entry(
+    kind: &str,
+    gate: &GateId,
+    actor: Option<&str>,
+    now: Timestamp,
+) -> Result<Entry, AuditError> {
+    Ok(Entry {
+        gate: Some(gate.to_string()),
+        actor: actor.map(str::to_owned),
+        ..audit::entry(kind, now)?
+    })
 }
 
 /// Adds a gate.
@@ -96,12 +110,19 @@ pub async fn add(
     actor: &str,
 ) -> Result<(), GateError> {
     let now = state.clock.now();
-    let text = serde_json::to_string(policy).map_err(|error| AuditError::Refused(error.to_string()))?;
+    let text =
+        serde_json::to_string(policy).map_err(|error| AuditError::Refused(error.to_string()))?;
     let mut write = state.store.write().await?;
-    if !write.gate_insert(gate, direction.code(), &text, now).await? {
+    if !write
+        .gate_insert(gate, direction.code(), &text, now)
+        .await?
+    {
         return Err(GateError::Exists);
     }
-    let entry = Entry { policy: Some(policy.version.clone()), ..gate_entry("gate_added", gate, Some(actor), now)? };
+    let entry = Entry {
+        policy: Some(policy.version.clone()),
+        ..gate_entry("gate_added", gate, Some(actor), now)?
+    };
     audit::append(state, &mut write, entry, Some(text.as_bytes())).await?;
     write.commit().await?;
     state.logged_at(now);
@@ -119,11 +140,27 @@ pub async fn token(state: &AppState, gate: &GateId, actor: &str) -> Result<JoinT
     let now = state.clock.now();
     let secret = hex::encode(random::<32>().map_err(|_| AuditError::Random)?);
     let mut write = state.store.write().await?;
-    write.join_token_insert(&secret_sha256(&secret), gate, now.plus_millis(TOKEN_MINUTES * 60_000)).await?;
-    audit::append(state, &mut write, gate_entry("gate_token", gate, Some(actor), now)?, None).await?;
+    write
+        .join_token_insert(
+            &secret_sha256(&secret),
+            gate,
+            now.plus_millis(TOKEN_MINUTES * 60_000),
+        )
+        .await?;
+    audit::append(
+        state,
+        &mut write,
+        gate_entry("gate_token", gate, Some(actor), now)?,
+        None,
+    )
+    .await?;
     write.commit().await?;
     state.logged_at(now);
-    Ok(JoinToken { gate: gate.clone(), secret, ca_sha256: state.authority.sha256() })
+    Ok(JoinToken {
+        gate: gate.clone(),
+        secret,
+        ca_sha256: state.authority.sha256(),
+    })
 }
 
 fn secret_sha256(secret: &str) -> String {
@@ -137,21 +174,41 @@ fn secret_sha256(secret: &str) -> String {
 pub async fn join(state: &AppState, request: &JoinRequest) -> Result<JoinAnswer, GateError> {
     let now = state.clock.now();
     let mut write = state.store.write().await?;
-    if !write.join_token_use(&secret_sha256(&request.secret), &request.gate, now).await? {
+    if !write
+        .join_token_use(&secret_sha256(&request.secret), &request.gate, now)
+        .await?
+    {
         return Err(GateError::BadToken);
     }
-    let certificate = state.authority.gate_certificate(&request.gate, &request.csr_pem, now)?;
-    if !write.gate_key_allow(&certificate.spki_sha256, &request.gate, now, certificate.not_after).await? {
+    let certificate = state
+        .authority
+        .gate_certificate(&request.gate, &request.csr_pem, now)?;
+    if !write
+        .gate_key_allow(
+            &certificate.spki_sha256,
+            &request.gate,
+            now,
+            certificate.not_after,
+        )
+        .await?
+    {
         return Err(GateError::BadKey);
     }
-    let entry = Entry { about: Some(certificate.spki_sha256.clone()), ..gate_entry("gate_joined", &request.gate, None, now)? };
+    let entry = Entry {
+        about: Some(certificate.spki_sha256.clone()),
+        ..gate_entry("gate_joined", &request.gate, None, now)?
+    };
     audit::append(state, &mut write, entry, None).await?;
     write.commit().await?;
     state.logged_at(now);
     join_answer(state, &request.gate, certificate.pem).await
 }
 
-async fn join_answer(state: &AppState, gate: &GateId, certificate_pem: String) -> Result<JoinAnswer, GateError> {
+async fn join_answer(
+    state: &AppState,
+    gate: &GateId,
+    certificate_pem: String,
+) -> Result<JoinAnswer, GateError> {
     let row = state.store.gate(gate).await?.ok_or(GateError::Unknown)?;
     Ok(JoinAnswer {
         certificate_pem,
@@ -167,14 +224,24 @@ async fn join_answer(state: &AppState, gate: &GateId, certificate_pem: String) -
 ///
 /// # Errors
 /// See [`GateError`].
-pub async fn renew(state: &AppState, gate: &GateId, csr_pem: &str) -> Result<JoinAnswer, GateError> {
+pub async fn renew(
+    state: &AppState,
+    gate: &GateId,
+    csr_pem: &str,
+) -> Result<JoinAnswer, GateError> {
     let now = state.clock.now();
     let certificate = state.authority.gate_certificate(gate, csr_pem, now)?;
     let mut write = state.store.write().await?;
-    if !write.gate_key_allow(&certificate.spki_sha256, gate, now, certificate.not_after).await? {
+    if !write
+        .gate_key_allow(&certificate.spki_sha256, gate, now, certificate.not_after)
+        .await?
+    {
         return Err(GateError::BadKey);
     }
-    let entry = Entry { about: Some(certificate.spki_sha256.clone()), ..gate_entry("gate_renewed", gate, None, now)? };
+    let entry = Entry {
+        about: Some(certificate.spki_sha256.clone()),
+        ..gate_entry("gate_renewed", gate, None, now)?
+    };
     audit::append(state, &mut write, entry, None).await?;
     write.commit().await?;
     state.logged_at(now);
@@ -204,7 +271,13 @@ pub async fn revoke(state: &AppState, gate: &GateId, actor: &str) -> Result<u64,
     let now = state.clock.now();
     let mut write = state.store.write().await?;
     let keys = write.gate_revoke(gate, now).await?;
-    audit::append(state, &mut write, gate_entry("gate_revoked", gate, Some(actor), now)?, None).await?;
+    audit::append(
+        state,
+        &mut write,
+        gate_entry("gate_revoked", gate, Some(actor), now)?,
+        None,
+    )
+    .await?;
     write.commit().await?;
     state.logged_at(now);
     Ok(keys)
@@ -222,14 +295,19 @@ pub async fn list(state: &AppState) -> Result<Vec<GateRow>, StoreError> {
 ///
 /// # Errors
 /// See [`GateError`].
-pub async fn heartbeat(state: &AppState, gate: &GateRow, beat: &Heartbeat) -> Result<HeartbeatAnswer, GateError> {
+pub async fn heartbeat(
+    state: &AppState,
+    gate: &GateRow,
+    beat: &Heartbeat,
+) -> Result<HeartbeatAnswer, GateError> {
     let health: Vec<(String, String)> = beat
         .cameras
         .iter()
         .take(16)
         .map(|(name, health)| (shortened(name), shortened(health)))
         .collect();
-    let health = serde_json::to_string(&health).map_err(|error| AuditError::Refused(error.to_string()))?;
+    let health =
+        serde_json::to_string(&health).map_err(|error| AuditError::Refused(error.to_string()))?;
     let now = state.clock.now();
     if gate.health.as_deref() != Some(&health) {
         let mut write = state.store.write().await?;
@@ -239,7 +317,10 @@ pub async fn heartbeat(state: &AppState, gate: &GateRow, beat: &Heartbeat) -> Re
         state.logged_at(now);
     }
     state.store.gate_seen(&gate.id, now, &health).await?;
-    Ok(HeartbeatAnswer { now, checkpoint: state.store.checkpoint().await? })
+    Ok(HeartbeatAnswer {
+        now,
+        checkpoint: state.store.checkpoint().await?,
+    })
 }
 
 fn shortened(text: &str) -> String {

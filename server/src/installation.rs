@@ -56,9 +56,16 @@ fn key_path(data: &Path) -> PathBuf {
 /// # Errors
 /// The folder is in use, or disk or database refuse. The sentence says what to do.
 pub async fn create(data: &Path, config: &Config, clock: &dyn Clock) -> anyhow::Result<()> {
-    if data.exists() && std::fs::read_dir(data).with_context(|| format!("reading {}", data.display()))?.next().is_some()
+    if data.exists()
+        && std::fs::read_dir(data)
+            .with_context(|| format!("reading {}", data.display()))?
+            .next()
+            .is_some()
     {
-        bail!("{} is not empty. Name a folder that does not exist yet; init never touches an existing installation.", data.display());
+        bail!(
+            "{} is not empty. Name a folder that does not exist yet; init never touches an existing installation.",
+            data.display()
+        );
     }
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -67,10 +74,19 @@ pub async fn create(data: &Path, config: &Config, clock: &dyn Clock) -> anyhow::
         .with_context(|| format!("creating {}", data.display()))?;
     let kek = Key::generate().context("making the registry's key")?;
     write_key(data, &kek)?;
-    let store = Store::open(&config.database_url(data, true)).await.context("creating the database")?;
+    let store = Store::open(&config.database_url(data, true))
+        .await
+        .context("creating the database")?;
     let (ca_key, ca_certificate) = Authority::generate(&config.site, clock.now())?;
     add(&store, &kek, &config.site, CA_KEY, ca_key.as_bytes()).await?;
-    add(&store, &kek, &config.site, CA_CERTIFICATE, ca_certificate.as_bytes()).await?;
+    add(
+        &store,
+        &kek,
+        &config.site,
+        CA_CERTIFICATE,
+        ca_certificate.as_bytes(),
+    )
+    .await?;
     for name in [LOG_SEED, DOOR_SEED, PICTURE_SEED] {
         let seed = Zeroizing::new(random::<32>()?);
         add(&store, &kek, &config.site, name, seed.as_slice()).await?;
@@ -88,8 +104,13 @@ fn write_key(data: &Path, kek: &Key) -> anyhow::Result<()> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("creating {}", path.display()))?;
-    let text = Zeroizing::new(format!("sallyport-registry-key-v1 {}\n", hex::encode(kek.expose())));
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).with_context(|| format!("writing {}", path.display()))
+    let text = Zeroizing::new(format!(
+        "sallyport-registry-key-v1 {}\n",
+        hex::encode(kek.expose())
+    ));
+    file.write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 fn read_key(data: &Path) -> anyhow::Result<Key> {
@@ -99,13 +120,23 @@ fn read_key(data: &Path) -> anyhow::Result<Key> {
     })?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        bail!("{0} can be read by others (mode {mode:o}). Run: chmod 600 {0}", path.display());
+        bail!(
+            "{0} can be read by others (mode {mode:o}). Run: chmod 600 {0}",
+            path.display()
+        );
     }
-    let text = Zeroizing::new(std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?);
+    let text = Zeroizing::new(
+        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?,
+    );
     let digits = text
         .trim_end()
         .strip_prefix("sallyport-registry-key-v1 ")
-        .with_context(|| format!("{} is not a registry key of version 1; was it made by a newer version?", path.display()))?;
+        .with_context(|| {
+            format!(
+                "{} is not a registry key of version 1; was it made by a newer version?",
+                path.display()
+            )
+        })?;
     let mut bytes = Zeroizing::new([0; 32]);
     hex::decode_to_slice(digits, bytes.as_mut_slice())
         .ok()
@@ -113,23 +144,50 @@ fn read_key(data: &Path) -> anyhow::Result<Key> {
     Ok(Key::from_bytes(*bytes))
 }
 
-async fn add(store: &Store, kek: &Key, site: &SiteId, name: &str, plain: &[u8]) -> anyhow::Result<()> {
-    let sealed = sealing::seal(kek, 1, &Place::new(site.as_str(), "setting", "value_sealed", name), plain)?;
-    store.add_setting(name, sealed).await.with_context(|| format!("storing {name}"))
+async fn add(
+    store: &Store,
+    kek: &Key,
+    site: &SiteId,
+    name: &str,
+    plain: &[u8],
+) -> anyhow::Result<()> {
+    let sealed = sealing::seal(
+        kek,
+        1,
+        &Place::new(site.as_str(), "setting", "value_sealed", name),
+        plain,
+    )?;
+    store
+        .add_setting(name, sealed)
+        .await
+        .with_context(|| format!("storing {name}"))
 }
 
-async fn setting(store: &Store, kek: &Key, site: &SiteId, name: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let sealed = store
-        .setting(name)
-        .await?
-        .with_context(|| format!("the database has no {name}; it is not the database of this installation"))?;
-    sealing::open(kek, 1, &Place::new(site.as_str(), "setting", "value_sealed", name), &sealed)
-        .map(Zeroizing::new)
-        .with_context(|| format!("opening {name}: is registry.key the key of this database?"))
+async fn setting(
+    store: &Store,
+    kek: &Key,
+    site: &SiteId,
+    name: &str,
+) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let sealed = store.setting(name).await?.with_context(|| {
+        format!("the database has no {name}; it is not the database of this installation")
+    })?;
+    sealing::open(
+        kek,
+        1,
+        &Place::new(site.as_str(), "setting", "value_sealed", name),
+        &sealed,
+    )
+    .map(Zeroizing::new)
+    .with_context(|| format!("opening {name}: is registry.key the key of this database?"))
 }
 
 fn seed(bytes: &[u8]) -> anyhow::Result<Zeroizing<[u8; 32]>> {
-    bytes.try_into().map(Zeroizing::new).ok().context("a stored key seed does not have 32 bytes")
+    bytes
+        .try_into()
+        .map(Zeroizing::new)
+        .ok()
+        .context("a stored key seed does not have 32 bytes")
 }
 
 /// Opens an installation: database, keys, and the check that the log continues what was signed. The gallery is loaded separately.
@@ -143,7 +201,10 @@ pub async fn open(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<AppState
         .await
         .with_context(|| format!("opening the database of {}", data.display()))?;
     let text = |bytes: Zeroizing<Vec<u8>>| {
-        String::from_utf8(bytes.to_vec()).map(Zeroizing::new).ok().context("a stored certificate is not text")
+        String::from_utf8(bytes.to_vec())
+            .map(Zeroizing::new)
+            .ok()
+            .context("a stored certificate is not text")
     };
     let site = &config.site;
     let ca_key = text(setting(&store, &kek, site, CA_KEY).await?)?;
@@ -161,7 +222,15 @@ pub async fn open(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<AppState
         kek,
     };
     let newest = Timestamp::from_micros(store.log_newest_time().await?);
-    let state = AppState::new(config, data.to_owned(), store, clock, keys, authority, newest);
+    let state = AppState::new(
+        config,
+        data.to_owned(),
+        store,
+        clock,
+        keys,
+        authority,
+        newest,
+    );
     audit::check(&state).await?;
     Ok(state)
 }

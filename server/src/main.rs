@@ -1,5 +1,8 @@
 //! `sallyport-server`: the central server of a site.
-#![expect(clippy::print_stdout, reason = "a command line program talks to the person who runs it")]
+#![expect(
+    clippy::print_stdout,
+    reason = "a command line program talks to the person who runs it"
+)]
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -180,7 +183,8 @@ fn direction(text: &str) -> Result<Direction, String> {
 }
 
 fn status(text: &str) -> Result<SubjectStatus, String> {
-    SubjectStatus::from_code(text).ok_or_else(|| "use active, suspended, banned, released or deceased".to_owned())
+    SubjectStatus::from_code(text)
+        .ok_or_else(|| "use active, suspended, banned, released or deceased".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -192,7 +196,10 @@ fn main() -> ExitCode {
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn")),
         )
         .init();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(error = %error, "the runtime could not be started");
@@ -225,13 +232,20 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Registry(command) => people(command).await,
         Command::Officer(Officer::SetupLink { role, data }) => {
             let state = open(&data).await?;
-            println!("Open this link within 15 minutes; it works once:\n{}", officers::create_setup_link(&state, &role).await?);
+            println!(
+                "Open this link within 15 minutes; it works once:\n{}",
+                officers::create_setup_link(&state, &role).await?
+            );
             Ok(())
         }
         Command::Audit(Audit::Export { folder, data }) => {
             let state = open(&data).await?;
             let entries = audit::export(&state, &folder).await?;
-            println!("{entries} entries in {}. Check them: sallyport-audit verify {}", folder.display(), folder.display());
+            println!(
+                "{entries} entries in {}. Check them: sallyport-audit verify {}",
+                folder.display(),
+                folder.display()
+            );
             Ok(())
         }
         Command::Audit(Audit::Key(data)) => {
@@ -264,26 +278,41 @@ async fn create(init: Init) -> anyhow::Result<()> {
 
 async fn gate(command: Gate) -> anyhow::Result<()> {
     match command {
-        Gate::Add { gate, direction, policy, data } => {
+        Gate::Add {
+            gate,
+            direction,
+            policy,
+            data,
+        } => {
             let policy = match policy {
                 Some(path) => {
-                    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-                    serde_json::from_str(&text).with_context(|| format!("{} is not a policy", path.display()))?
+                    let text = std::fs::read_to_string(&path)
+                        .with_context(|| format!("reading {}", path.display()))?;
+                    serde_json::from_str(&text)
+                        .with_context(|| format!("{} is not a policy", path.display()))?
                 }
                 None => gates::default_policy(),
             };
             gates::add(&open(&data).await?, &gate, direction, &policy, ACTOR).await?;
-            println!("Gate {gate} added. Next: sallyport-server gate token {gate} --data {}", data.data.display());
+            println!(
+                "Gate {gate} added. Next: sallyport-server gate token {gate} --data {}",
+                data.data.display()
+            );
         }
         Gate::List(data) => {
             for gate in gates::list(&open(&data).await?).await? {
-                let seen = gate.last_seen.map_or_else(|| "never".to_owned(), sallyport_domain::Timestamp::to_rfc3339);
+                let seen = gate.last_seen.map_or_else(
+                    || "never".to_owned(),
+                    sallyport_domain::Timestamp::to_rfc3339,
+                );
                 println!("{}\t{}\tlast heard of: {seen}", gate.id, gate.direction);
             }
         }
         Gate::Token { gate, data } => {
             let token = gates::token(&open(&data).await?, &gate, ACTOR).await?;
-            println!("On the gate, within 15 minutes: sallyport-gate join --server HOST:PORT --state DIR --token-file -\nand paste this line; it works once:\n{token}");
+            println!(
+                "On the gate, within 15 minutes: sallyport-gate join --server HOST:PORT --state DIR --token-file -\nand paste this line; it works once:\n{token}"
+            );
         }
         Gate::Revoke { gate, data } => {
             let keys = gates::revoke(&open(&data).await?, &gate, ACTOR).await?;
@@ -298,18 +327,29 @@ async fn people(command: Registry) -> anyhow::Result<()> {
         Registry::List(data) => {
             for subject in registry::list(&open(&data).await?).await? {
                 match subject {
-                    Ok(subject) => println!("{}\t{}\t{}", subject.id, subject.record.category.code(), subject.record.status.code()),
+                    Ok(subject) => println!(
+                        "{}\t{}\t{}",
+                        subject.id,
+                        subject.record.category.code(),
+                        subject.record.status.code()
+                    ),
                     Err(error) => println!("(a record cannot be opened: {error})"),
                 }
             }
         }
-        Registry::Status { subject, status, data } => {
+        Registry::Status {
+            subject,
+            status,
+            data,
+        } => {
             let index = registry::set_status(&open(&data).await?, subject, status, ACTOR).await?;
             println!("{subject} is now {}; log entry {index}.", status.code());
         }
         Registry::Remove { subject, data } => {
             let index = registry::remove(&open(&data).await?, subject, ACTOR).await?;
-            println!("{subject} removed with all references; log entry {index}. The log keeps the pseudonym only.");
+            println!(
+                "{subject} removed with all references; log entry {index}. The log keeps the pseudonym only."
+            );
         }
     }
     Ok(())

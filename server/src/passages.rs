@@ -1,20 +1,21 @@
 //! Passages: search, decide, log and only then answer.
 
-use ed25519_dalek::Signer as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::Signer as _;
 use hpke::aead::AesGcm256;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable as _, OpModeR};
 use sallyport_domain::{
-    Decision, DecisionInput, FaceTemplate, GateCondition, GateId, GatePolicy, LocalMoment, Modality, PadAssessment,
-    ReasonCode, SearchOutcome, SubjectId, SubjectView, Timestamp, TransactionId, Verdict, decide,
+    Decision, DecisionInput, FaceTemplate, GateCondition, GateId, GatePolicy, LocalMoment,
+    Modality, PadAssessment, ReasonCode, SearchOutcome, SubjectId, SubjectView, Timestamp,
+    TransactionId, Verdict, decide,
 };
 use sallyport_matching::Search;
 use sallyport_protocol::{
-    DOOR_ORDER_LIFETIME_MS, DoorOrder, DoorOutcome, DoorReport, FailedAcquisition, PassageDecision, PassageRequest, Probe,
-    Sealed, SignedDoorOrder,
+    DOOR_ORDER_LIFETIME_MS, DoorOrder, DoorOutcome, DoorReport, FailedAcquisition, PassageDecision,
+    PassageRequest, Probe, Sealed, SignedDoorOrder,
 };
 use sallyport_transparency::Entry;
 use serde::Serialize;
@@ -25,8 +26,8 @@ use crate::registry;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::gates::GateRow;
-pub use crate::store::passages::{PassageRow, ReviewRow};
 use crate::store::passages::DoorReportRow;
+pub use crate::store::passages::{PassageRow, ReviewRow};
 
 /// Candidates kept per search; more than one is enough to see that somebody is ambiguous.
 const CANDIDATES: usize = 8;
@@ -38,13 +39,17 @@ pub enum PassageError {
     #[error("{0}")]
     Invalid(&'static str),
     /// The transaction id was used for other content.
-    #[error("this transaction id was used before with other content; use a new id for every passage")]
+    #[error(
+        "this transaction id was used before with other content; use a new id for every passage"
+    )]
     Conflict,
     /// There is no such passage.
     #[error("there is no such passage at this gate")]
     Unknown,
     /// Database or log failed before anything was durable.
-    #[error("the server could not record the passage, so nothing was granted; try again with the same transaction id")]
+    #[error(
+        "the server could not record the passage, so nothing was granted; try again with the same transaction id"
+    )]
     Unavailable(#[source] AuditError),
 }
 
@@ -62,7 +67,8 @@ impl From<StoreError> for PassageError {
 
 /// SHA-256 of a message, independent of white space in how it was sent.
 pub(crate) fn content_sha256<T: Serialize>(message: &T) -> Result<String, AuditError> {
-    let bytes = serde_json::to_vec(message).map_err(|error| AuditError::Refused(error.to_string()))?;
+    let bytes =
+        serde_json::to_vec(message).map_err(|error| AuditError::Refused(error.to_string()))?;
     Ok(hex::encode(Sha256::digest(bytes)))
 }
 
@@ -70,7 +76,11 @@ pub(crate) fn content_sha256<T: Serialize>(message: &T) -> Result<String, AuditE
 ///
 /// # Errors
 /// See [`PassageError`]; nothing was granted.
-pub async fn request(state: &AppState, gate: &GateRow, request: PassageRequest) -> Result<PassageDecision, PassageError> {
+pub async fn request(
+    state: &AppState,
+    gate: &GateRow,
+    request: PassageRequest,
+) -> Result<PassageDecision, PassageError> {
     let probe = validate(&request)?;
     let request_sha256 = content_sha256(&request)?;
     if let Some(stored) = state.store.passage(request.transaction).await? {
@@ -113,7 +123,9 @@ pub async fn request(state: &AppState, gate: &GateRow, request: PassageRequest) 
         pad: request.pad,
         defects: request.defects,
         policy: policy.version,
-        model: probe.map(|probe| probe.model.to_string()).unwrap_or_default(),
+        model: probe
+            .map(|probe| probe.model.to_string())
+            .unwrap_or_default(),
         request_sha256,
         door_nonce: request.door_nonce,
         has_picture: attachment.is_some(),
@@ -127,14 +139,28 @@ pub async fn request(state: &AppState, gate: &GateRow, request: PassageRequest) 
 
 fn validate(request: &PassageRequest) -> Result<Option<Probe>, PassageError> {
     let nonce = &request.door_nonce;
-    if nonce.len() != 32 || !nonce.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return Err(PassageError::Invalid("door_nonce must be 16 random bytes in lower-case hexadecimal"));
+    if nonce.len() != 32
+        || !nonce
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    {
+        return Err(PassageError::Invalid(
+            "door_nonce must be 16 random bytes in lower-case hexadecimal",
+        ));
     }
     if request.pad.votes.len() > 16 || request.defects.len() > 64 {
-        return Err(PassageError::Invalid("too many presentation attack votes or defects"));
+        return Err(PassageError::Invalid(
+            "too many presentation attack votes or defects",
+        ));
     }
-    if request.probes.iter().any(|probe| probe.modality != Modality::Face) {
-        return Err(PassageError::Invalid("this server searches faces only; send no iris probes"));
+    if request
+        .probes
+        .iter()
+        .any(|probe| probe.modality != Modality::Face)
+    {
+        return Err(PassageError::Invalid(
+            "this server searches faces only; send no iris probes",
+        ));
     }
     match request.probes.as_slice() {
         [] => Ok(None),
@@ -145,20 +171,27 @@ fn validate(request: &PassageRequest) -> Result<Option<Probe>, PassageError> {
 
 pub(crate) fn sealed_json(sealed: Option<&Sealed>) -> Result<Option<Vec<u8>>, AuditError> {
     sealed
-        .map(|sealed| serde_json::to_vec(sealed).map_err(|error| AuditError::Refused(error.to_string())))
+        .map(|sealed| {
+            serde_json::to_vec(sealed).map_err(|error| AuditError::Refused(error.to_string()))
+        })
         .transpose()
 }
 
 /// Search on a thread of its own; whatever fails makes the search unavailable, which is referred.
 async fn search(state: &AppState, probe: Option<Probe>, fpir: f64) -> SearchOutcome {
-    let Some(probe) = probe else { return SearchOutcome::Unavailable };
+    let Some(probe) = probe else {
+        return SearchOutcome::Unavailable;
+    };
     let gallery = state.gallery.clone();
     let calibration = state.calibration.clone();
     let found = tokio::task::spawn_blocking(move || {
         let gallery = gallery.read().ok()?;
         let template: &FaceTemplate = &probe.template;
         match gallery.search(probe.model, &[template], CANDIDATES) {
-            Search::Found { mut candidates, compared } => Some(SearchOutcome::Searched {
+            Search::Found {
+                mut candidates,
+                compared,
+            } => Some(SearchOutcome::Searched {
                 candidates: candidates.pop()?,
                 threshold: calibration.identification_threshold(fpir, compared),
             }),
@@ -168,7 +201,9 @@ async fn search(state: &AppState, probe: Option<Probe>, fpir: f64) -> SearchOutc
     match found.await {
         Ok(Some(outcome)) => outcome,
         Ok(None) | Err(_) => {
-            tracing::error!("the gallery could not be searched with the gate's model; the passage is referred");
+            tracing::error!(
+                "the gallery could not be searched with the gate's model; the passage is referred"
+            );
             SearchOutcome::Unavailable
         }
     }
@@ -176,8 +211,16 @@ async fn search(state: &AppState, probe: Option<Probe>, fpir: f64) -> SearchOutc
 
 /// The record of the best candidate above the threshold; an unreadable record is `None`, which is referred.
 async fn best_match(state: &AppState, search: &SearchOutcome) -> Option<SubjectView> {
-    let SearchOutcome::Searched { candidates, threshold } = search else { return None };
-    let best = candidates.best().filter(|best| threshold.is_match(best.similarity))?;
+    let SearchOutcome::Searched {
+        candidates,
+        threshold,
+    } = search
+    else {
+        return None;
+    };
+    let best = candidates
+        .best()
+        .filter(|best| threshold.is_match(best.similarity))?;
     match registry::subject(state, best.subject).await {
         Ok(subject) => subject.map(|subject| subject.view()),
         Err(error) => {
@@ -190,7 +233,9 @@ async fn best_match(state: &AppState, search: &SearchOutcome) -> Option<SubjectV
 fn people(decision: &Decision) -> Vec<SubjectId> {
     match decision {
         Decision::Refer { candidates, .. } => candidates.clone(),
-        Decision::Grant { .. } | Decision::Refuse { .. } => decision.subject().into_iter().collect(),
+        Decision::Grant { .. } | Decision::Refuse { .. } => {
+            decision.subject().into_iter().collect()
+        }
     }
 }
 
@@ -201,10 +246,20 @@ fn scores(search: &SearchOutcome) -> Option<Vec<u8>> {
         threshold: f32,
         candidates: Vec<(SubjectId, f32)>,
     }
-    let SearchOutcome::Searched { candidates, threshold } = search else { return None };
+    let SearchOutcome::Searched {
+        candidates,
+        threshold,
+    } = search
+    else {
+        return None;
+    };
     let scores = Scores {
         threshold: threshold.value(),
-        candidates: candidates.as_slice().iter().map(|c| (c.subject, c.similarity.value())).collect(),
+        candidates: candidates
+            .as_slice()
+            .iter()
+            .map(|c| (c.subject, c.similarity.value()))
+            .collect(),
     };
     serde_json::to_vec(&scores).ok()
 }
@@ -214,7 +269,9 @@ async fn alarm_clock(state: &AppState, now: Timestamp) -> Result<(), AuditError>
     if state.clock_alarm.swap(true, Ordering::SeqCst) {
         return Ok(());
     }
-    tracing::error!("the clock is behind the newest log entry; decisions are referred until it is right again");
+    tracing::error!(
+        "the clock is behind the newest log entry; decisions are referred until it is right again"
+    );
     let mut entry = audit::entry("clock", now)?;
     entry.reason = Some("stepped_back".to_owned());
     let logged = audit::record(state, entry).await;
@@ -247,7 +304,10 @@ async fn store(
         decision: Some(row.verdict.code().to_owned()),
         reason: Some(row.reason.code().to_owned()),
         policy: Some(row.policy.clone()),
-        models: Some(row.model.clone()).filter(|model| !model.is_empty()).into_iter().collect(),
+        models: Some(row.model.clone())
+            .filter(|model| !model.is_empty())
+            .into_iter()
+            .collect(),
         ..audit::entry("passage", row.decided_at)?
     };
     row.log_index = audit::append(state, &mut write, entry, detail.as_deref()).await?;
@@ -255,19 +315,35 @@ async fn store(
     write.commit().await?;
     state.logged_at(row.decided_at);
     if state.is_trusted(row.decided_at) {
-        state.clock_alarm.store(false, std::sync::atomic::Ordering::SeqCst);
+        state
+            .clock_alarm
+            .store(false, std::sync::atomic::Ordering::SeqCst);
     }
     state.announce(row.transaction);
     answer(state, &row)
 }
 
-fn repeat(state: &AppState, stored: &PassageRow, request_sha256: &str) -> Result<PassageDecision, PassageError> {
-    if stored.request_sha256 == request_sha256 { answer(state, stored) } else { Err(PassageError::Conflict) }
+fn repeat(
+    state: &AppState,
+    stored: &PassageRow,
+    request_sha256: &str,
+) -> Result<PassageDecision, PassageError> {
+    if stored.request_sha256 == request_sha256 {
+        answer(state, stored)
+    } else {
+        Err(PassageError::Conflict)
+    }
 }
 
 fn answer(state: &AppState, row: &PassageRow) -> Result<PassageDecision, PassageError> {
     let door_order = match row.verdict {
-        Verdict::Grant => Some(door_order(state, &row.gate, row.transaction, &row.door_nonce, row.decided_at)?),
+        Verdict::Grant => Some(door_order(
+            state,
+            &row.gate,
+            row.transaction,
+            &row.door_nonce,
+            row.decided_at,
+        )?),
         Verdict::Refuse | Verdict::Refer => None,
     };
     Ok(PassageDecision {
@@ -295,7 +371,8 @@ pub(crate) fn door_order(
         issued_at,
         not_after: issued_at.plus_millis(DOOR_ORDER_LIFETIME_MS),
     };
-    let order = serde_json::to_string(&order).map_err(|error| AuditError::Refused(error.to_string()))?;
+    let order =
+        serde_json::to_string(&order).map_err(|error| AuditError::Refused(error.to_string()))?;
     let signature = STANDARD.encode(state.keys.door.sign(order.as_bytes()).to_bytes());
     Ok(SignedDoorOrder { order, signature })
 }
@@ -344,22 +421,37 @@ pub async fn failed_acquisition(
 ///
 /// # Errors
 /// See [`PassageError`].
-pub async fn door_report(state: &AppState, gate: &GateId, report: &DoorReport) -> Result<(), PassageError> {
+pub async fn door_report(
+    state: &AppState,
+    gate: &GateId,
+    report: &DoorReport,
+) -> Result<(), PassageError> {
     let row = DoorReportRow {
         transaction: report.transaction,
         gate: gate.clone(),
         outcome: report.outcome.code().to_owned(),
         at: report.at,
-        sequence: i64::try_from(report.sequence).map_err(|_| PassageError::Invalid("sequence is too large"))?,
+        sequence: i64::try_from(report.sequence)
+            .map_err(|_| PassageError::Invalid("sequence is too large"))?,
     };
     let mut write = state.store.write().await?;
     if let Some(stored) = write.door_report(report.transaction).await? {
-        return if stored == row { Ok(()) } else { Err(PassageError::Conflict) };
+        return if stored == row {
+            Ok(())
+        } else {
+            Err(PassageError::Conflict)
+        };
     }
-    let passage = write.passage(report.transaction).await?.filter(|passage| passage.gate == *gate);
+    let passage = write
+        .passage(report.transaction)
+        .await?
+        .filter(|passage| passage.gate == *gate);
     let ordered = passage.as_ref().is_some_and(|passage| {
         passage.verdict == Verdict::Grant
-            || passage.review.as_ref().is_some_and(|review| review.verdict == Verdict::Grant)
+            || passage
+                .review
+                .as_ref()
+                .is_some_and(|review| review.verdict == Verdict::Grant)
     });
     let released = report.outcome == DoorOutcome::Released;
     if released && !ordered {
@@ -386,7 +478,11 @@ pub async fn door_report(state: &AppState, gate: &GateId, report: &DoorReport) -
 ///
 /// # Errors
 /// The database failed.
-pub async fn recent(state: &AppState, before: Option<i64>, limit: u32) -> Result<Vec<PassageRow>, StoreError> {
+pub async fn recent(
+    state: &AppState,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<PassageRow>, StoreError> {
     state.store.passages(before, limit).await
 }
 
@@ -394,7 +490,10 @@ pub async fn recent(state: &AppState, before: Option<i64>, limit: u32) -> Result
 ///
 /// # Errors
 /// The database failed.
-pub async fn get(state: &AppState, transaction: TransactionId) -> Result<Option<PassageRow>, StoreError> {
+pub async fn get(
+    state: &AppState,
+    transaction: TransactionId,
+) -> Result<Option<PassageRow>, StoreError> {
     state.store.passage(transaction).await
 }
 
@@ -403,13 +502,19 @@ pub async fn get(state: &AppState, transaction: TransactionId) -> Result<Option<
 ///
 /// # Errors
 /// The database failed, or the picture was changed or belongs to another passage.
-pub async fn open_picture(state: &AppState, transaction: TransactionId) -> Result<Option<Vec<u8>>, StoreError> {
+pub async fn open_picture(
+    state: &AppState,
+    transaction: TransactionId,
+) -> Result<Option<Vec<u8>>, StoreError> {
     let damaged = || StoreError::Corrupt("passage.attachment_sealed");
-    let Some(bytes) = state.store.passage_picture(transaction).await? else { return Ok(None) };
+    let Some(bytes) = state.store.passage_picture(transaction).await? else {
+        return Ok(None);
+    };
     let sealed: Sealed = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
     let enc = STANDARD.decode(&sealed.enc).map_err(|_| damaged())?;
     let ciphertext = STANDARD.decode(&sealed.ciphertext).map_err(|_| damaged())?;
-    let enc = <X25519HkdfSha256 as hpke::Kem>::EncappedKey::from_bytes(&enc).map_err(|_| damaged())?;
+    let enc =
+        <X25519HkdfSha256 as hpke::Kem>::EncappedKey::from_bytes(&enc).map_err(|_| damaged())?;
     hpke::single_shot_open::<AesGcm256, HkdfSha256, X25519HkdfSha256>(
         &OpModeR::Base,
         &state.keys.picture,

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 
 use sallyport_domain::{
-    FaceTemplate, GatePolicy, Modality, ModelDigest, ReferenceId, SubjectCategory, SubjectId, SubjectStatus, SubjectView,
-    Timestamp,
+    FaceTemplate, GatePolicy, Modality, ModelDigest, ReferenceId, SubjectCategory, SubjectId,
+    SubjectStatus, SubjectView, Timestamp,
 };
 use sallyport_matching::Search;
-use sallyport_protocol::{EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission};
+use sallyport_protocol::{
+    EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission,
+};
 use sallyport_transparency::Entry;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -33,7 +35,9 @@ pub enum RegistryError {
     #[error("{0}")]
     Invalid(&'static str),
     /// The subject exists with other content.
-    #[error("this subject is enrolled already with other content; remove it first or use another subject id")]
+    #[error(
+        "this subject is enrolled already with other content; remove it first or use another subject id"
+    )]
     Conflict,
     /// There is no such subject.
     #[error("there is no such subject")]
@@ -108,39 +112,78 @@ impl Subject {
 
 fn subject_key(state: &AppState, row: &SubjectRow) -> Result<Key, SealError> {
     let id = row.id.to_string();
-    let place =
-        Place { subject: &id, ..Place::new(state.config.site.as_str(), "subject", "key_wrapped", &id) };
-    let bytes = Zeroizing::new(sealing::open_data_key(&state.keys.kek, 1, &place, &row.key_wrapped)?);
-    let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| SealError::Refused)?;
+    let place = Place {
+        subject: &id,
+        ..Place::new(state.config.site.as_str(), "subject", "key_wrapped", &id)
+    };
+    let bytes = Zeroizing::new(sealing::open_data_key(
+        &state.keys.kek,
+        1,
+        &place,
+        &row.key_wrapped,
+    )?);
+    let bytes: [u8; 32] = bytes
+        .as_slice()
+        .try_into()
+        .map_err(|_| SealError::Refused)?;
     Ok(Key::from_bytes(bytes))
 }
 
 fn record_place<'a>(state: &'a AppState, id: &'a str) -> Place<'a> {
-    Place { subject: id, ..Place::new(state.config.site.as_str(), "subject", "record_sealed", id) }
+    Place {
+        subject: id,
+        ..Place::new(state.config.site.as_str(), "subject", "record_sealed", id)
+    }
 }
 
-fn template_place<'a>(state: &'a AppState, row: &'a str, subject: &'a str, model: &'a str) -> Place<'a> {
+fn template_place<'a>(
+    state: &'a AppState,
+    row: &'a str,
+    subject: &'a str,
+    model: &'a str,
+) -> Place<'a> {
     Place {
         subject,
         modality: "face",
         model,
-        ..Place::new(state.config.site.as_str(), "reference", "template_sealed", row)
+        ..Place::new(
+            state.config.site.as_str(),
+            "reference",
+            "template_sealed",
+            row,
+        )
     }
 }
 
 fn open_record(state: &AppState, row: &SubjectRow) -> Result<Subject, RegistryError> {
     let key = subject_key(state, row)?;
     let id = row.id.to_string();
-    let plain = Zeroizing::new(sealing::open(&key, 1, &record_place(state, &id), &row.record_sealed)?);
-    let record = serde_json::from_slice(&plain).map_err(|_| StoreError::Corrupt("subject.record_sealed"))?;
+    let plain = Zeroizing::new(sealing::open(
+        &key,
+        1,
+        &record_place(state, &id),
+        &row.record_sealed,
+    )?);
+    let record =
+        serde_json::from_slice(&plain).map_err(|_| StoreError::Corrupt("subject.record_sealed"))?;
     Ok(Subject { id: row.id, record })
 }
 
-fn seal_record(state: &AppState, key: &Key, id: SubjectId, record: &Record) -> Result<Vec<u8>, RegistryError> {
+fn seal_record(
+    state: &AppState,
+    key: &Key,
+    id: SubjectId,
+    record: &Record,
+) -> Result<Vec<u8>, RegistryError> {
     let plain = Zeroizing::new(
         serde_json::to_vec(record).map_err(|_| StoreError::Corrupt("subject.record_sealed"))?,
     );
-    Ok(sealing::seal(key, 1, &record_place(state, &id.to_string()), &plain)?)
+    Ok(sealing::seal(
+        key,
+        1,
+        &record_place(state, &id.to_string()),
+        &plain,
+    )?)
 }
 
 /// One subject, opened; `None` when there is none.
@@ -148,15 +191,25 @@ fn seal_record(state: &AppState, key: &Key, id: SubjectId, record: &Record) -> R
 /// # Errors
 /// Database or sealing.
 pub async fn subject(state: &AppState, id: SubjectId) -> Result<Option<Subject>, RegistryError> {
-    state.store.subject(id).await?.map(|row| open_record(state, &row)).transpose()
+    state
+        .store
+        .subject(id)
+        .await?
+        .map(|row| open_record(state, &row))
+        .transpose()
 }
 
 /// The name to show to officers; `None` when the subject is gone.
 ///
 /// # Errors
 /// Database or sealing.
-pub async fn display_name(state: &AppState, id: SubjectId) -> Result<Option<String>, RegistryError> {
-    Ok(subject(state, id).await?.map(|subject| subject.record.name.clone()))
+pub async fn display_name(
+    state: &AppState,
+    id: SubjectId,
+) -> Result<Option<String>, RegistryError> {
+    Ok(subject(state, id)
+        .await?
+        .map(|subject| subject.record.name.clone()))
 }
 
 /// All subjects; each that cannot be opened is an error of its own.
@@ -164,15 +217,30 @@ pub async fn display_name(state: &AppState, id: SubjectId) -> Result<Option<Stri
 /// # Errors
 /// Database.
 pub async fn list(state: &AppState) -> Result<Vec<Result<Subject, RegistryError>>, RegistryError> {
-    Ok(state.store.subjects().await?.iter().map(|row| open_record(state, row)).collect())
+    Ok(state
+        .store
+        .subjects()
+        .await?
+        .iter()
+        .map(|row| open_record(state, row))
+        .collect())
 }
 
 fn template_bytes(template: &FaceTemplate) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(template.as_slice().iter().flat_map(|value| value.to_le_bytes()).collect())
+    Zeroizing::new(
+        template
+            .as_slice()
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect(),
+    )
 }
 
 fn template_from(bytes: &[u8]) -> Option<FaceTemplate> {
-    let values = bytes.chunks_exact(4).map(|chunk| chunk.try_into().map(f32::from_le_bytes)).collect::<Result<_, _>>();
+    let values = bytes
+        .chunks_exact(4)
+        .map(|chunk| chunk.try_into().map(f32::from_le_bytes))
+        .collect::<Result<_, _>>();
     FaceTemplate::new(values.ok()?).ok()
 }
 
@@ -193,8 +261,17 @@ pub struct Loaded {
 /// The database failed.
 pub async fn load(state: &AppState) -> Result<Loaded, RegistryError> {
     // Taken first: a change during the load is then applied once more, which does no harm.
-    let seq = state.store.registry_changes(0).await?.last().map_or(0, |(seq, _)| *seq);
-    let mut loaded = Loaded { references: 0, failed: 0, seq };
+    let seq = state
+        .store
+        .registry_changes(0)
+        .await?
+        .last()
+        .map_or(0, |(seq, _)| *seq);
+    let mut loaded = Loaded {
+        references: 0,
+        failed: 0,
+        seq,
+    };
     for row in state.store.subjects().await? {
         match load_subject(state, &row).await {
             Ok(count) => loaded.references += count,
@@ -219,12 +296,19 @@ async fn load_subject(state: &AppState, row: &SubjectRow) -> Result<usize, Regis
         let id = reference.id.to_string();
         let place = template_place(state, &id, &subject, &reference.model);
         let plain = Zeroizing::new(sealing::open(&key, 1, &place, &reference.template_sealed)?);
-        let template = template_from(&plain).ok_or(StoreError::Corrupt("reference.template_sealed"))?;
-        let model: ModelDigest = reference.model.parse().map_err(|_| StoreError::Corrupt("reference.model"))?;
+        let template =
+            template_from(&plain).ok_or(StoreError::Corrupt("reference.template_sealed"))?;
+        let model: ModelDigest = reference
+            .model
+            .parse()
+            .map_err(|_| StoreError::Corrupt("reference.model"))?;
         opened.push((model, reference.id, template));
     }
     let count = opened.len();
-    let mut gallery = state.gallery.write().map_err(|_| StoreError::Corrupt("the gallery in memory"))?;
+    let mut gallery = state
+        .gallery
+        .write()
+        .map_err(|_| StoreError::Corrupt("the gallery in memory"))?;
     for (model, reference, template) in &opened {
         gallery.insert(*model, *reference, row.id, template);
     }
@@ -268,8 +352,18 @@ pub async fn enrol(
         if row.submission_sha256 != submission_sha256 {
             return Err(RegistryError::Conflict);
         }
-        let references = state.store.references(row.id).await?.into_iter().map(|reference| reference.id).collect();
-        return Ok(EnrolmentOutcome::Enrolled { subject: row.id, references, log_index: row.log_index });
+        let references = state
+            .store
+            .references(row.id)
+            .await?
+            .into_iter()
+            .map(|reference| reference.id)
+            .collect();
+        return Ok(EnrolmentOutcome::Enrolled {
+            subject: row.id,
+            references,
+            log_index: row.log_index,
+        });
     }
     let policy: GatePolicy =
         serde_json::from_str(&station.policy).map_err(|_| StoreError::Corrupt("gate.policy"))?;
@@ -281,8 +375,13 @@ pub async fn enrol(
 
 fn validate(submission: &EnrolmentSubmission) -> Result<ModelDigest, RegistryError> {
     let name = submission.display_name.trim();
-    if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
-        return Err(RegistryError::Invalid("display_name must have 1 to 200 characters and no control characters"));
+    if name.is_empty()
+        || name.chars().count() > MAX_NAME_CHARS
+        || name.chars().any(char::is_control)
+    {
+        return Err(RegistryError::Invalid(
+            "display_name must have 1 to 200 characters and no control characters",
+        ));
     }
     if submission.samples.len() > MAX_SAMPLES {
         return Err(RegistryError::Invalid("at most 32 samples per submission"));
@@ -291,14 +390,27 @@ fn validate(submission: &EnrolmentSubmission) -> Result<ModelDigest, RegistryErr
         return Err(RegistryError::Invalid("at least one sample is needed"));
     };
     let model = first.probe.model;
-    if submission.samples.iter().any(|sample| sample.probe.modality != Modality::Face || sample.probe.model != model) {
-        return Err(RegistryError::Invalid("all samples must be faces made by one model"));
+    if submission
+        .samples
+        .iter()
+        .any(|sample| sample.probe.modality != Modality::Face || sample.probe.model != model)
+    {
+        return Err(RegistryError::Invalid(
+            "all samples must be faces made by one model",
+        ));
     }
-    let is_digest =
-        |text: &str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let sources: BTreeSet<&str> = submission.samples.iter().map(|sample| sample.source_sha256.as_str()).collect();
+    let is_digest = |text: &str| {
+        text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let sources: BTreeSet<&str> = submission
+        .samples
+        .iter()
+        .map(|sample| sample.source_sha256.as_str())
+        .collect();
     if sources.len() != submission.samples.len() || !sources.into_iter().all(is_digest) {
-        return Err(RegistryError::Invalid("each sample needs the SHA-256 of its own source picture in lower-case hexadecimal"));
+        return Err(RegistryError::Invalid(
+            "each sample needs the SHA-256 of its own source picture in lower-case hexadecimal",
+        ));
     }
     Ok(model)
 }
@@ -310,27 +422,40 @@ async fn doubt(
     model: ModelDigest,
     submission: &EnrolmentSubmission,
 ) -> Result<Option<EnrolmentRefusal>, RegistryError> {
-    let templates: Vec<FaceTemplate> =
-        submission.samples.iter().map(|sample| sample.probe.template.clone()).collect();
+    let templates: Vec<FaceTemplate> = submission
+        .samples
+        .iter()
+        .map(|sample| sample.probe.template.clone())
+        .collect();
     let same = state.calibration.verification_threshold(policy.fmr_target);
     let consistent = templates.iter().enumerate().all(|(index, one)| {
-        templates.iter().skip(index + 1).all(|other| same.is_match(one.similarity(other)))
+        templates
+            .iter()
+            .skip(index + 1)
+            .all(|other| same.is_match(one.similarity(other)))
     });
     if !consistent {
         return Ok(Some(EnrolmentRefusal::InconsistentSamples));
     }
-    let (gallery, calibration, fpir) = (state.gallery.clone(), state.calibration.clone(), policy.fpir_target);
+    let (gallery, calibration, fpir) = (
+        state.gallery.clone(),
+        state.calibration.clone(),
+        policy.fpir_target,
+    );
     let subject = submission.subject;
     let duplicate = tokio::task::spawn_blocking(move || {
         let gallery = gallery.read().ok()?;
         let probes: Vec<&FaceTemplate> = templates.iter().collect();
         match gallery.search(model, &probes, 2) {
-            Search::Found { candidates, compared } => {
+            Search::Found {
+                candidates,
+                compared,
+            } => {
                 let threshold = calibration.identification_threshold(fpir, compared);
                 Some(candidates.iter().any(|list| {
-                    list.as_slice()
-                        .iter()
-                        .any(|candidate| candidate.subject != subject && threshold.is_match(candidate.similarity))
+                    list.as_slice().iter().any(|candidate| {
+                        candidate.subject != subject && threshold.is_match(candidate.similarity)
+                    })
                 }))
             }
             Search::OtherModel => None,
@@ -389,7 +514,10 @@ async fn commit(
     let id = submission.subject;
     let text = id.to_string();
     let key = Key::generate()?;
-    let place = Place { subject: &text, ..Place::new(state.config.site.as_str(), "subject", "key_wrapped", &text) };
+    let place = Place {
+        subject: &text,
+        ..Place::new(state.config.site.as_str(), "subject", "key_wrapped", &text)
+    };
     let key_wrapped = sealing::seal_data_key(&state.keys.kek, 1, &place, &key)?;
     let record = Record {
         category: submission.category,
@@ -405,7 +533,13 @@ async fn commit(
     let mut write = state.store.write().await?;
     let entry = enrolment_entry(&submission, model, "enrolled", now)?;
     let log_index = audit::append(state, &mut write, entry, None).await?;
-    let row = SubjectRow { id, key_wrapped, record_sealed, submission_sha256, log_index };
+    let row = SubjectRow {
+        id,
+        key_wrapped,
+        record_sealed,
+        submission_sha256,
+        log_index,
+    };
     write.subject_insert(&row, now).await?;
     for row in &rows {
         write.reference_insert(row, now).await?;
@@ -418,7 +552,11 @@ async fn commit(
             gallery.insert(model, row.id, id, &sample.probe.template);
         }
     }
-    Ok(EnrolmentOutcome::Enrolled { subject: id, references: rows.iter().map(|row| row.id).collect(), log_index })
+    Ok(EnrolmentOutcome::Enrolled {
+        subject: id,
+        references: rows.iter().map(|row| row.id).collect(),
+        log_index,
+    })
 }
 
 fn reference(

@@ -72,7 +72,10 @@ pub async fn decide(
         return Err(ReviewError::BadReason);
     }
     let mut write = state.store.write().await?;
-    let passage = write.passage(transaction).await?.ok_or(ReviewError::Unknown)?;
+    let passage = write
+        .passage(transaction)
+        .await?
+        .ok_or(ReviewError::Unknown)?;
     if passage.verdict == Verdict::Grant {
         return Err(ReviewError::NotReviewable);
     }
@@ -93,9 +96,16 @@ pub async fn decide(
     let log_index = audit::append(state, &mut write, entry, Some(reason.as_bytes())).await?;
     let row = transaction.to_string();
     let place = Place::new(state.config.site.as_str(), "review", "reason_sealed", &row);
-    let reason_sealed =
-        sealing::seal(&state.keys.kek, 1, &place, reason.as_bytes()).map_err(|_| AuditError::Random)?;
-    let review = ReviewRow { officer, verdict, reason_sealed, decided_at: now, log_index, fetched_at: None };
+    let reason_sealed = sealing::seal(&state.keys.kek, 1, &place, reason.as_bytes())
+        .map_err(|_| AuditError::Random)?;
+    let review = ReviewRow {
+        officer,
+        verdict,
+        reason_sealed,
+        decided_at: now,
+        log_index,
+        fetched_at: None,
+    };
     write.review_insert(transaction, &review).await?;
     write.commit().await?;
     state.logged_at(now);
@@ -119,8 +129,13 @@ pub fn reason_text(state: &AppState, passage: &PassageRow) -> Option<String> {
 ///
 /// # Errors
 /// Database or log failed.
-pub async fn fetch(state: &AppState, passage: &PassageRow) -> Result<Option<PassageDecision>, AuditError> {
-    let Some(review) = &passage.review else { return Ok(None) };
+pub async fn fetch(
+    state: &AppState,
+    passage: &PassageRow,
+) -> Result<Option<PassageDecision>, AuditError> {
+    let Some(review) = &passage.review else {
+        return Ok(None);
+    };
     let (reason, door_order) = match review.verdict {
         Verdict::Refuse | Verdict::Refer => (ReasonCode::OfficerRefused, None),
         Verdict::Grant => {
@@ -129,7 +144,13 @@ pub async fn fetch(state: &AppState, passage: &PassageRow) -> Result<Option<Pass
                 return Ok(None);
             }
             let issued_at = issue(state, passage, review).await?;
-            let order = door_order(state, &passage.gate, passage.transaction, &passage.door_nonce, issued_at)?;
+            let order = door_order(
+                state,
+                &passage.gate,
+                passage.transaction,
+                &passage.door_nonce,
+                issued_at,
+            )?;
             (ReasonCode::OfficerGranted, Some(order))
         }
     };
@@ -153,13 +174,20 @@ async fn issue(
     }
     let now = state.clock.now();
     let age = now.millis_since(review.decided_at);
-    let issued = if (0..=FETCH_WITHIN_MS).contains(&age) { now } else { review.decided_at };
+    let issued = if (0..=FETCH_WITHIN_MS).contains(&age) {
+        now
+    } else {
+        review.decided_at
+    };
     let mut write = state.store.write().await?;
     if write.review_fetch(passage.transaction, issued).await? {
         write.commit().await?;
         return Ok(issued);
     }
-    let stored = write.passage(passage.transaction).await?.and_then(|passage| passage.review?.fetched_at);
+    let stored = write
+        .passage(passage.transaction)
+        .await?
+        .and_then(|passage| passage.review?.fetched_at);
     // Whoever was faster issued it; without a stored moment the order is void from the start.
     Ok(stored.unwrap_or(review.decided_at))
 }

@@ -68,7 +68,12 @@ impl Key {
             .chain_update([0])
             .chain_update(text)
             .finalize();
-        hex::encode(Sha256::new().chain_update(self.0).chain_update(inner).finalize())
+        hex::encode(
+            Sha256::new()
+                .chain_update(self.0)
+                .chain_update(inner)
+                .finalize(),
+        )
     }
 }
 
@@ -95,7 +100,15 @@ impl<'a> Place<'a> {
     /// A place without subject, modality and model.
     #[must_use]
     pub const fn new(site: &'a str, table: &'a str, column: &'a str, row: &'a str) -> Self {
-        Self { site, table, column, row, subject: "", modality: "", model: "" }
+        Self {
+            site,
+            table,
+            column,
+            row,
+            subject: "",
+            modality: "",
+            model: "",
+        }
     }
 
     fn associated_data(&self, purpose: &str, version: u32, suite: u8) -> Vec<u8> {
@@ -129,7 +142,12 @@ const DATA_KEY: &str = "sallyport/dek/1";
 ///
 /// # Errors
 /// No randomness.
-pub fn seal_data_key(kek: &Key, version: u32, place: &Place<'_>, key: &Key) -> Result<Vec<u8>, SealError> {
+pub fn seal_data_key(
+    kek: &Key,
+    version: u32,
+    place: &Place<'_>,
+    key: &Key,
+) -> Result<Vec<u8>, SealError> {
     seal_as(DATA_KEY, kek, version, place, key.expose())
 }
 
@@ -137,7 +155,12 @@ pub fn seal_data_key(kek: &Key, version: u32, place: &Place<'_>, key: &Key) -> R
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_data_key(kek: &Key, version: u32, place: &Place<'_>, blob: &[u8]) -> Result<Vec<u8>, SealError> {
+pub fn open_data_key(
+    kek: &Key,
+    version: u32,
+    place: &Place<'_>,
+    blob: &[u8],
+) -> Result<Vec<u8>, SealError> {
     open_as(DATA_KEY, kek, version, place, blob)
 }
 
@@ -145,7 +168,12 @@ pub fn open_data_key(kek: &Key, version: u32, place: &Place<'_>, blob: &[u8]) ->
 ///
 /// # Errors
 /// No randomness.
-pub fn seal(key: &Key, version: u32, place: &Place<'_>, plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
+pub fn seal(
+    key: &Key,
+    version: u32,
+    place: &Place<'_>,
+    plaintext: &[u8],
+) -> Result<Vec<u8>, SealError> {
     seal_as(VALUE, key, version, place, plaintext)
 }
 
@@ -160,7 +188,13 @@ fn seal_as(
     let aad = place.associated_data(purpose, version, SUITE_AES_256_GCM);
     let cipher = Aes256Gcm::new_from_slice(&key.0).map_err(|_| SealError::Unknown)?;
     let ciphertext = cipher
-        .encrypt(&Nonce::from(nonce), Payload { msg: plaintext, aad: &aad })
+        .encrypt(
+            &Nonce::from(nonce),
+            Payload {
+                msg: plaintext,
+                aad: &aad,
+            },
+        )
         .map_err(|_| SealError::Refused)?;
     let mut blob = Vec::with_capacity(HEADER + ciphertext.len());
     blob.push(SUITE_AES_256_GCM);
@@ -178,7 +212,13 @@ pub fn open(key: &Key, version: u32, place: &Place<'_>, blob: &[u8]) -> Result<V
     open_as(VALUE, key, version, place, blob)
 }
 
-fn open_as(purpose: &str, key: &Key, version: u32, place: &Place<'_>, blob: &[u8]) -> Result<Vec<u8>, SealError> {
+fn open_as(
+    purpose: &str,
+    key: &Key,
+    version: u32,
+    place: &Place<'_>,
+    blob: &[u8],
+) -> Result<Vec<u8>, SealError> {
     let (suite, rest) = blob.split_first().ok_or(SealError::Unknown)?;
     let (stored_version, rest) = rest.split_first_chunk::<4>().ok_or(SealError::Unknown)?;
     let (nonce, ciphertext) = rest.split_first_chunk::<12>().ok_or(SealError::Unknown)?;
@@ -188,7 +228,13 @@ fn open_as(purpose: &str, key: &Key, version: u32, place: &Place<'_>, blob: &[u8
     let aad = place.associated_data(purpose, version, *suite);
     let cipher = Aes256Gcm::new_from_slice(&key.0).map_err(|_| SealError::Unknown)?;
     cipher
-        .decrypt(&Nonce::from(*nonce), Payload { msg: ciphertext, aad: &aad })
+        .decrypt(
+            &Nonce::from(*nonce),
+            Payload {
+                msg: ciphertext,
+                aad: &aad,
+            },
+        )
         .map_err(|_| SealError::Refused)
 }
 
@@ -211,29 +257,61 @@ mod tests {
         };
         let places = [
             base,
-            Place { site: "site-b", ..base },
-            Place { table: "subject", ..base },
-            Place { column: "photograph_sealed", ..base },
+            Place {
+                site: "site-b",
+                ..base
+            },
+            Place {
+                table: "subject",
+                ..base
+            },
+            Place {
+                column: "photograph_sealed",
+                ..base
+            },
             Place { row: "2", ..base },
-            Place { subject: "t", ..base },
-            Place { modality: "iris_left", ..base },
+            Place {
+                subject: "t",
+                ..base
+            },
+            Place {
+                modality: "iris_left",
+                ..base
+            },
             Place { model: "n", ..base },
             // Fields are length-prefixed: moving a letter from one to the next is another place.
-            Place { row: "1s", subject: "", ..base },
+            Place {
+                row: "1s",
+                subject: "",
+                ..base
+            },
         ];
-        let blobs: Vec<_> = places.iter().map(|place| seal(&key, 1, place, b"canary").unwrap()).collect();
+        let blobs: Vec<_> = places
+            .iter()
+            .map(|place| seal(&key, 1, place, b"canary").unwrap())
+            .collect();
         for (a, place) in places.iter().enumerate() {
             for (b, blob) in blobs.iter().enumerate() {
-                assert_eq!(open(&key, 1, place, blob).is_ok(), a == b, "place {a}, blob {b}");
+                assert_eq!(
+                    open(&key, 1, place, blob).is_ok(),
+                    a == b,
+                    "place {a}, blob {b}"
+                );
             }
         }
         assert_eq!(open(&key, 2, &base, &blobs[0]), Err(SealError::Unknown));
-        assert_eq!(open(&Key::generate().unwrap(), 1, &base, &blobs[0]), Err(SealError::Refused));
+        assert_eq!(
+            open(&Key::generate().unwrap(), 1, &base, &blobs[0]),
+            Err(SealError::Refused)
+        );
         for at in 0..blobs[0].len() {
             let mut changed = blobs[0].clone();
             changed[at] ^= 1;
             assert!(open(&key, 1, &base, &changed).is_err(), "byte {at}");
-            assert!(open(&key, 1, &base, &blobs[0][..at]).is_err(), "cut at {at}");
+            assert!(
+                open(&key, 1, &base, &blobs[0][..at]).is_err(),
+                "cut at {at}"
+            );
         }
         assert!(!blobs[0].windows(6).any(|window| window == b"canary"));
     }

@@ -24,19 +24,40 @@ const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 pub async fn run(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
     let state = installation::open(data, clock).await?;
     let entries = audit::check(&state).await?;
-    let loaded = registry::load(&state).await.context("loading the gallery")?;
-    tracing::info!(references = loaded.references, failed = loaded.failed, entries, "gallery loaded, log checked");
-    let identity = state.authority.server_identity(&state.config.hostnames, state.clock.now())?;
+    let loaded = registry::load(&state)
+        .await
+        .context("loading the gallery")?;
+    tracing::info!(
+        references = loaded.references,
+        failed = loaded.failed,
+        entries,
+        "gallery loaded, log checked"
+    );
+    let identity = state
+        .authority
+        .server_identity(&state.config.hostnames, state.clock.now())?;
     let gate_listener = listen(state.config.gate_listen).await?;
     let console_listener = listen(state.config.console_listen).await?;
     let gate_tls = tls::gate_config(&identity, state.authority.der())?;
     let console_tls = tls::console_config(&identity)?;
     let (stop, stopped) = watch::channel(false);
     let started = audit::entry("server_started", state.clock.now())?;
-    audit::record(&state, started).await.context("writing to the audit log")?;
+    audit::record(&state, started)
+        .await
+        .context("writing to the audit log")?;
     let servers = [
-        tokio::spawn(tls::serve(gate_listener, gate_tls, gate_api::router(state.clone()), stopped.clone())),
-        tokio::spawn(tls::serve(console_listener, console_tls, console::router(state.clone()), stopped.clone())),
+        tokio::spawn(tls::serve(
+            gate_listener,
+            gate_tls,
+            gate_api::router(state.clone()),
+            stopped.clone(),
+        )),
+        tokio::spawn(tls::serve(
+            console_listener,
+            console_tls,
+            console::router(state.clone()),
+            stopped.clone(),
+        )),
     ];
     let chores = tokio::spawn(chores(state.clone(), loaded.seq, stopped));
     tracing::info!(gates = %state.config.gate_listen, console = %state.config.console_listen, "listening");
@@ -48,8 +69,12 @@ pub async fn run(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
     }
     chores.await.context("the background work ended badly")?;
     let ended = audit::entry("server_stopped", state.clock.now())?;
-    audit::record(&state, ended).await.context("writing to the audit log")?;
-    audit::publish(&state).await.context("signing the last checkpoint")?;
+    audit::record(&state, ended)
+        .await
+        .context("writing to the audit log")?;
+    audit::publish(&state)
+        .await
+        .context("signing the last checkpoint")?;
     state.store.close().await;
     Ok(())
 }

@@ -27,8 +27,9 @@ impl Browser {
     pub async fn start(folder: &Path, width: u32, height: u32, dark: bool) -> anyhow::Result<Self> {
         let checkout = Checkout::find()?;
         let axe_path = checkout.cache().join("axe.min.js");
-        let axe = std::fs::read_to_string(&axe_path)
-            .with_context(|| format!("{} is missing; run deploy/setup --test", axe_path.display()))?;
+        let axe = std::fs::read_to_string(&axe_path).with_context(|| {
+            format!("{} is missing; run deploy/setup --test", axe_path.display())
+        })?;
         let port = free_port()?;
         let mut command = Command::new("chromedriver");
         command.arg(format!("--port={port}"));
@@ -57,13 +58,19 @@ impl Browser {
             "acceptInsecureCerts": true,
             "goog:chromeOptions": { "args": arguments },
         });
-        let Value::Object(capabilities) = capabilities else { bail!("capabilities are an object") };
+        let Value::Object(capabilities) = capabilities else {
+            bail!("capabilities are an object")
+        };
         let client = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
             .capabilities(capabilities)
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
             .context("opening a browser window")?;
-        Ok(Self { client, axe, _driver: driver })
+        Ok(Self {
+            client,
+            axe,
+            _driver: driver,
+        })
     }
 
     /// Waits up to 30 s for an element.
@@ -71,7 +78,12 @@ impl Browser {
     /// # Errors
     /// It does not come.
     pub async fn wait(&self, css: &str) -> anyhow::Result<fantoccini::elements::Element> {
-        let found = self.client.wait().at_most(Duration::from_secs(30)).for_element(Locator::Css(css)).await;
+        let found = self
+            .client
+            .wait()
+            .at_most(Duration::from_secs(30))
+            .for_element(Locator::Css(css))
+            .await;
         match found {
             Ok(element) => Ok(element),
             Err(error) => {
@@ -110,7 +122,11 @@ impl Browser {
     /// # Errors
     /// Browser or disk failed.
     pub async fn screenshot(&self, path: &Path) -> anyhow::Result<()> {
-        let png = self.client.screenshot().await.context("taking a screenshot")?;
+        let png = self
+            .client
+            .screenshot()
+            .await
+            .context("taking a screenshot")?;
         std::fs::write(path, png).with_context(|| format!("writing {}", path.display()))
     }
 
@@ -119,12 +135,19 @@ impl Browser {
     /// # Errors
     /// The browser failed.
     pub async fn accessibility_violations(&self) -> anyhow::Result<Vec<String>> {
-        self.client.execute(&self.axe, vec![]).await.context("loading axe-core")?;
+        self.client
+            .execute(&self.axe, vec![])
+            .await
+            .context("loading axe-core")?;
         let script = "const done = arguments[arguments.length - 1];
             axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] })
                .then(result => done(result.violations.map(v => v.id + ': ' + v.help + ' — ' + v.nodes.map(n => n.html + ' ' + n.failureSummary).join(' | '))))
                .catch(error => done(['axe failed: ' + error]));";
-        let found = self.client.execute_async(script, vec![]).await.context("running axe-core")?;
+        let found = self
+            .client
+            .execute_async(script, vec![])
+            .await
+            .context("running axe-core")?;
         serde_json::from_value(found).context("axe-core's answer")
     }
 }

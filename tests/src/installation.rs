@@ -55,7 +55,10 @@ impl Checkout {
         let mut command = Command::new(self.programs.join(program));
         command
             .env("SALLYPORT_MODELS", self.cache().join("models"))
-            .env("SALLYPORT_ONNXRUNTIME", self.cache().join("lib/libonnxruntime.so"))
+            .env(
+                "SALLYPORT_ONNXRUNTIME",
+                self.cache().join("lib/libonnxruntime.so"),
+            )
             .env("SALLYPORT_MANIFEST", self.root.join("models/manifest.toml"))
             .stdin(Stdio::null());
         command
@@ -119,13 +122,19 @@ impl Running {
             .append(true)
             .open(log)
             .with_context(|| format!("opening {}", log.display()))?;
-        let errors = file.try_clone().context("a second handle of the log file")?;
+        let errors = file
+            .try_clone()
+            .context("a second handle of the log file")?;
         let child = command
             .stdout(file)
             .stderr(errors)
             .spawn()
             .with_context(|| format!("starting {name}"))?;
-        Ok(Self { child, name: name.to_owned(), log: log.to_owned() })
+        Ok(Self {
+            child,
+            name: name.to_owned(),
+            log: log.to_owned(),
+        })
     }
 
     /// Waits until something listens at `address`.
@@ -134,7 +143,11 @@ impl Running {
     /// The program ended, or nothing listens after a minute.
     pub fn wait_until_listening(&mut self, address: SocketAddr) -> anyhow::Result<()> {
         for _ in 0..1_200 {
-            if let Some(status) = self.child.try_wait().context("asking for the program's state")? {
+            if let Some(status) = self
+                .child
+                .try_wait()
+                .context("asking for the program's state")?
+            {
                 bail!("{} ended with {status}:\n{}", self.name, self.tail());
             }
             if TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok() {
@@ -142,7 +155,11 @@ impl Running {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        bail!("{} does not listen at {address} after a minute:\n{}", self.name, self.tail())
+        bail!(
+            "{} does not listen at {address} after a minute:\n{}",
+            self.name,
+            self.tail()
+        )
     }
 
     /// `kill -9`, without any chance to tidy up.
@@ -150,8 +167,12 @@ impl Running {
     /// # Errors
     /// The program could not be killed or waited for.
     pub fn kill(&mut self) -> anyhow::Result<()> {
-        self.child.kill().with_context(|| format!("killing {}", self.name))?;
-        self.child.wait().with_context(|| format!("waiting for {}", self.name))?;
+        self.child
+            .kill()
+            .with_context(|| format!("killing {}", self.name))?;
+        self.child
+            .wait()
+            .with_context(|| format!("waiting for {}", self.name))?;
         Ok(())
     }
 
@@ -167,7 +188,10 @@ impl Running {
         if !status.success() {
             bail!("{} could not be signalled", self.name);
         }
-        let status = self.child.wait().with_context(|| format!("waiting for {}", self.name))?;
+        let status = self
+            .child
+            .wait()
+            .with_context(|| format!("waiting for {}", self.name))?;
         if !status.success() {
             bail!("{} ended with {status}:\n{}", self.name, self.tail());
         }
@@ -179,7 +203,11 @@ impl Running {
     /// # Errors
     /// Its state could not be read.
     pub fn has_ended(&mut self) -> anyhow::Result<bool> {
-        Ok(self.child.try_wait().context("asking for the program's state")?.is_some())
+        Ok(self
+            .child
+            .try_wait()
+            .context("asking for the program's state")?
+            .is_some())
     }
 
     /// The last lines of its output.
@@ -206,5 +234,8 @@ impl Drop for Running {
 /// No port is free.
 pub fn free_port() -> anyhow::Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("a free port on 127.0.0.1")?;
-    Ok(listener.local_addr().context("the address of the free port")?.port())
+    Ok(listener
+        .local_addr()
+        .context("the address of the free port")?
+        .port())
 }

@@ -33,8 +33,10 @@ impl Expected {
     /// Not there or not valid.
     pub fn load(scenes: &Path) -> anyhow::Result<Self> {
         let path = scenes.join("expected.toml");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-        let mut expected: Self = toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("reading {}", path.display()))?;
+        let mut expected: Self =
+            toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))?;
         expected.passage.sort_by(|a, b| a.folder.cmp(&b.folder));
         Ok(expected)
     }

@@ -76,16 +76,36 @@ impl Site {
         let checkout = Checkout::find()?;
         std::fs::create_dir_all(root).with_context(|| format!("making {}", root.display()))?;
         let (gate_port, console_port) = (free_port()?, free_port()?);
-        let (gate, console) = (format!("127.0.0.1:{gate_port}"), format!("127.0.0.1:{console_port}"));
+        let (gate, console) = (
+            format!("127.0.0.1:{gate_port}"),
+            format!("127.0.0.1:{console_port}"),
+        );
         let data = text(&root.join("data"));
         let mut arguments = vec![
-            "init", "--data", &data, "--site", "demo", "--hostname", "localhost", "--gate-listen", &gate,
-            "--console-listen", &console, "--cool-off-seconds", "0",
+            "init",
+            "--data",
+            &data,
+            "--site",
+            "demo",
+            "--hostname",
+            "localhost",
+            "--gate-listen",
+            &gate,
+            "--console-listen",
+            &console,
+            "--cool-off-seconds",
+            "0",
         ];
         arguments.extend_from_slice(more);
         checkout.run("sallyport-server", arguments)?;
         let server = Self::start_server(&checkout, root, gate_port)?;
-        Ok(Self { checkout, root: root.to_owned(), gate_port, console_port, server })
+        Ok(Self {
+            checkout,
+            root: root.to_owned(),
+            gate_port,
+            console_port,
+            server,
+        })
     }
 
     fn start_server(checkout: &Checkout, root: &Path, gate_port: u16) -> anyhow::Result<Running> {
@@ -111,7 +131,10 @@ impl Site {
     /// It failed.
     pub fn server_command(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let data = text(&self.root.join("data"));
-        self.checkout.run("sallyport-server", arguments.iter().copied().chain(["--data", data.as_str()]))
+        self.checkout.run(
+            "sallyport-server",
+            arguments.iter().copied().chain(["--data", data.as_str()]),
+        )
     }
 
     /// Adds a gate and lets an agent join it; returns the agent's state folder.
@@ -121,12 +144,25 @@ impl Site {
     pub fn join(&self, gate: &str, direction: &str) -> anyhow::Result<PathBuf> {
         self.server_command(&["gate", "add", gate, "--direction", direction])?;
         let token = self.server_command(&["gate", "token", gate])?;
-        let token = token.lines().last().context("the command prints the token")?.trim().to_owned();
+        let token = token
+            .lines()
+            .last()
+            .context("the command prints the token")?
+            .trim()
+            .to_owned();
         let state = self.root.join(gate);
         let server = format!("localhost:{}", self.gate_port);
         self.checkout.run(
             "sallyport-gate",
-            ["join", "--server", &server, "--token", &token, "--state", &text(&state)],
+            [
+                "join",
+                "--server",
+                &server,
+                "--token",
+                &token,
+                "--state",
+                &text(&state),
+            ],
         )?;
         Ok(state)
     }
@@ -135,7 +171,12 @@ impl Site {
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn write_gate_config(&self, state: &Path, scenes: &Path, review_wait_s: u32) -> anyhow::Result<PathBuf> {
+    pub fn write_gate_config(
+        &self,
+        state: &Path,
+        scenes: &Path,
+        review_wait_s: u32,
+    ) -> anyhow::Result<PathBuf> {
         let path = state.with_extension("toml");
         let config = format!(
             "state = {state:?}\nheartbeat_s = 1\n[door]\nkind = \"simulated\"\nfolder = {door:?}\nbell = false\n\
@@ -153,7 +194,11 @@ impl Site {
     ///
     /// # Errors
     /// The agent could not be run, or reports trouble.
-    pub fn replay(&self, config: &Path, mut each: impl FnMut(&Outcome)) -> anyhow::Result<Vec<Outcome>> {
+    pub fn replay(
+        &self,
+        config: &Path,
+        mut each: impl FnMut(&Outcome),
+    ) -> anyhow::Result<Vec<Outcome>> {
         let mut command: Command = self.checkout.command("sallyport-gate");
         let log = std::fs::File::options()
             .create(true)
@@ -172,23 +217,37 @@ impl Site {
         let mut troubles = Vec::new();
         for line in BufReader::new(output).lines() {
             let line = line.context("reading the agent's output")?;
-            let Ok(line) = serde_json::from_str::<Line>(&line) else { continue };
+            let Ok(line) = serde_json::from_str::<Line>(&line) else {
+                continue;
+            };
             match line.event.as_str() {
                 "decided" => {
                     open = Some((
                         line.transaction,
-                        Outcome { verdict: line.verdict, reason: line.reason, log_index: line.log_index, door: false },
+                        Outcome {
+                            verdict: line.verdict,
+                            reason: line.reason,
+                            log_index: line.log_index,
+                            door: false,
+                        },
                     ));
                 }
                 "failed_to_acquire" => {
                     let reason = line.defects.join(", ");
                     open = Some((
                         line.transaction,
-                        Outcome { verdict: "failure_to_acquire".to_owned(), reason, log_index: None, door: false },
+                        Outcome {
+                            verdict: "failure_to_acquire".to_owned(),
+                            reason,
+                            log_index: None,
+                            door: false,
+                        },
                     ));
                 }
                 "door_released" => {
-                    if let Some((_, outcome)) = open.as_mut().filter(|(id, _)| *id == line.transaction) {
+                    if let Some((_, outcome)) =
+                        open.as_mut().filter(|(id, _)| *id == line.transaction)
+                    {
                         outcome.door = true;
                     } else {
                         troubles.push("a door opened without a decision".to_owned());
@@ -207,7 +266,10 @@ impl Site {
         let status = child.wait().context("waiting for sallyport-gate")?;
         if !status.success() || !troubles.is_empty() {
             let log = std::fs::read_to_string(self.root.join("gate.log")).unwrap_or_default();
-            bail!("the gate ended with {status}; {}\n{log}", troubles.join("; "));
+            bail!(
+                "the gate ended with {status}; {}\n{log}",
+                troubles.join("; ")
+            );
         }
         Ok(outcomes)
     }
@@ -219,10 +281,13 @@ impl Site {
     pub fn verified_log(&self, name: &str) -> anyhow::Result<(PathBuf, String)> {
         let folder = self.root.join(name);
         if folder.exists() {
-            std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+            std::fs::remove_dir_all(&folder)
+                .with_context(|| format!("removing {}", folder.display()))?;
         }
         self.server_command(&["audit", "export", &text(&folder)])?;
-        let said = self.checkout.run("sallyport-audit", ["fsck", &text(&folder)])?;
+        let said = self
+            .checkout
+            .run("sallyport-audit", ["fsck", &text(&folder)])?;
         Ok((folder, said))
     }
 }

@@ -15,13 +15,32 @@ struct Asset {
 
 fn asset(stem: &str, ending: &str, kind: &'static str, body: &'static str) -> Asset {
     let digest = hex::encode(Sha256::digest(body));
-    Asset { path: format!("/assets/{stem}-{}.{ending}", digest.get(..16).unwrap_or(&digest)), kind, body }
+    Asset {
+        path: format!(
+            "/assets/{stem}-{}.{ending}",
+            digest.get(..16).unwrap_or(&digest)
+        ),
+        kind,
+        body,
+    }
 }
 
-static STYLE: LazyLock<Asset> =
-    LazyLock::new(|| asset("console", "css", "text/css; charset=utf-8", include_str!("../../assets/console.css")));
-static SCRIPT: LazyLock<Asset> =
-    LazyLock::new(|| asset("live", "js", "text/javascript; charset=utf-8", include_str!("../../assets/live.js")));
+static STYLE: LazyLock<Asset> = LazyLock::new(|| {
+    asset(
+        "console",
+        "css",
+        "text/css; charset=utf-8",
+        include_str!("../../assets/console.css"),
+    )
+});
+static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
+    asset(
+        "live",
+        "js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../assets/live.js"),
+    )
+});
 
 /// Path of the style sheet.
 pub(super) fn style() -> &'static str {
@@ -36,9 +55,15 @@ pub(super) fn script() -> &'static str {
 /// Serves an asset; its name changes with its content, so it may be kept for ever.
 pub(super) async fn serve(Path(name): Path<String>) -> Response {
     let wanted = format!("/assets/{name}");
-    match [&*STYLE, &*SCRIPT].into_iter().find(|asset| asset.path == wanted) {
+    match [&*STYLE, &*SCRIPT]
+        .into_iter()
+        .find(|asset| asset.path == wanted)
+    {
         Some(asset) => (
-            [(header::CONTENT_TYPE, asset.kind), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")],
+            [
+                (header::CONTENT_TYPE, asset.kind),
+                (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+            ],
             asset.body,
         )
             .into_response(),

@@ -19,14 +19,20 @@ const HEADERS: [(&str, &str); 8] = [
         "content-security-policy",
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
     ),
-    ("strict-transport-security", "max-age=31536000; includeSubDomains"),
+    (
+        "strict-transport-security",
+        "max-age=31536000; includeSubDomains",
+    ),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
     // Not `no-referrer`: with it browsers send `Origin: null` on our own forms.
     ("referrer-policy", "same-origin"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
-    ("permissions-policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
+    (
+        "permissions-policy",
+        "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+    ),
 ];
 
 /// Adds the security headers; nothing but assets may be cached.
@@ -34,19 +40,32 @@ pub(super) async fn headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
 /// Refuses every request that could change something and does not come from our own pages.
 pub(super) async fn same_origin(request: Request, next: Next) -> Response {
     let safe = matches!(*request.method(), Method::GET | Method::HEAD);
-    if safe || is_same_origin(request.headers(), request.uri().authority().map(|a| a.as_str())) {
+    if safe
+        || is_same_origin(
+            request.headers(),
+            request.uri().authority().map(|a| a.as_str()),
+        )
+    {
         next.run(request).await
     } else {
-        (StatusCode::FORBIDDEN, "This form was not sent from the console's own page, so nothing was done.\n")
+        (
+            StatusCode::FORBIDDEN,
+            "This form was not sent from the console's own page, so nothing was done.\n",
+        )
             .into_response()
     }
 }
@@ -77,7 +96,10 @@ impl FromRequestParts<AppState> for Officer {
 }
 
 /// The session that the cookie stands for.
-pub(super) async fn current(headers: &HeaderMap, state: &AppState) -> Result<Option<Session>, Response> {
+pub(super) async fn current(
+    headers: &HeaderMap,
+    state: &AppState,
+) -> Result<Option<Session>, Response> {
     let cookie = headers
         .get_all(header::COOKIE)
         .iter()
@@ -122,7 +144,12 @@ mod tests {
         let ours = |pairs: &[(&'static str, &'static str)]| {
             let headers = pairs
                 .iter()
-                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .map(|(name, value)| {
+                    (
+                        HeaderName::from_static(name),
+                        HeaderValue::from_static(value),
+                    )
+                })
                 .collect();
             is_same_origin(&headers, None)
         };

@@ -16,8 +16,8 @@ use super::pages::Trouble;
 use super::view::{Page, RowTemplate, html, is_open, row};
 use crate::audit;
 use crate::passages;
-use crate::store::passages::PassageRow;
 use crate::state::{AppState, LiveEvent};
+use crate::store::passages::PassageRow;
 
 /// Passages on the page.
 const SHOWN: u32 = 40;
@@ -48,18 +48,33 @@ pub(super) async fn page(State(state): State<AppState>, Officer(session): Office
         Ok(recent) => recent,
         Err(error) => return Trouble::server(&state, &error).into_response(),
     };
-    let after = recent.iter().map(|passage| passage.log_index).max().map_or(0, |index| index + 1);
+    let after = recent
+        .iter()
+        .map(|passage| passage.log_index)
+        .max()
+        .map_or(0, |index| index + 1);
     // Open referrals first: somebody is waiting at a gate.
     recent.sort_by_key(|passage| !is_open(passage));
     let mut rows = Vec::with_capacity(recent.len());
     for passage in &recent {
         rows.push(rendered(&state, passage).await);
     }
-    html(&state, &LivePage { page: Page::new(&state, Some(&session), "live"), rows, after })
+    html(
+        &state,
+        &LivePage {
+            page: Page::new(&state, Some(&session), "live"),
+            rows,
+            after,
+        },
+    )
 }
 
 async fn rendered(state: &AppState, passage: &PassageRow) -> String {
-    RowTemplate { row: &row(state, passage).await }.render().unwrap_or_default()
+    RowTemplate {
+        row: &row(state, passage).await,
+    }
+    .render()
+    .unwrap_or_default()
 }
 
 #[derive(Deserialize)]
@@ -86,7 +101,11 @@ pub(super) async fn events(
         Ok(newest) => newest,
         Err(error) => return Trouble::server(&state, &error).into_response(),
     };
-    let missed: Vec<_> = newest.iter().rev().filter(|passage| passage.log_index >= next).collect();
+    let missed: Vec<_> = newest
+        .iter()
+        .rev()
+        .filter(|passage| passage.log_index >= next)
+        .collect();
     let mut replay = Vec::with_capacity(missed.len());
     if missed.len() >= REPLAYED as usize {
         // More happened than is kept at hand: the page must load anew.
@@ -97,12 +116,17 @@ pub(super) async fn events(
     }
     let ongoing = ongoing(state, headers, receiver);
     let all = futures_util::StreamExt::chain(stream::iter(replay), ongoing);
-    Sse::new(all).keep_alive(KeepAlive::default()).into_response()
+    Sse::new(all)
+        .keep_alive(KeepAlive::default())
+        .into_response()
 }
 
 async fn event(state: &AppState, passage: &PassageRow) -> Event {
     let text = rendered(state, passage).await.replace('\n', "");
-    Event::default().event("passage").id((passage.log_index + 1).to_string()).data(text)
+    Event::default()
+        .event("passage")
+        .id((passage.log_index + 1).to_string())
+        .data(text)
 }
 
 /// New events until the session ends; a listener that fell behind is told to load the page again.
@@ -111,22 +135,26 @@ fn ongoing(
     headers: HeaderMap,
     receiver: tokio::sync::broadcast::Receiver<LiveEvent>,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
-    stream::unfold((state, headers, receiver), |(state, headers, mut receiver)| async move {
-        loop {
-            let received = receiver.recv().await;
-            if !matches!(current(&headers, &state).await, Ok(Some(_))) {
-                return None;
+    stream::unfold(
+        (state, headers, receiver),
+        |(state, headers, mut receiver)| async move {
+            loop {
+                let received = receiver.recv().await;
+                if !matches!(current(&headers, &state).await, Ok(Some(_))) {
+                    return None;
+                }
+                let event = match received {
+                    Ok(LiveEvent { transaction }) => match passages::get(&state, transaction).await
+                    {
+                        Ok(Some(passage)) => event(&state, &passage).await,
+                        Ok(None) => continue,
+                        Err(_) => Event::default().event("reload").data("."),
+                    },
+                    Err(RecvError::Lagged(_)) => Event::default().event("reload").data("."),
+                    Err(RecvError::Closed) => return None,
+                };
+                return Some((Ok(event), (state, headers, receiver)));
             }
-            let event = match received {
-                Ok(LiveEvent { transaction }) => match passages::get(&state, transaction).await {
-                    Ok(Some(passage)) => event(&state, &passage).await,
-                    Ok(None) => continue,
-                    Err(_) => Event::default().event("reload").data("."),
-                },
-                Err(RecvError::Lagged(_)) => Event::default().event("reload").data("."),
-                Err(RecvError::Closed) => return None,
-            };
-            return Some((Ok(event), (state, headers, receiver)));
-        }
-    })
+        },
+    )
 }

@@ -19,7 +19,10 @@ pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/", get(live::page))
         .route("/live/events", get(live::events))
-        .route("/passages/{id}", get(passage::page).post(passage::page_with_reason))
+        .route(
+            "/passages/{id}",
+            get(passage::page).post(passage::page_with_reason),
+        )
         .route("/passages/{id}/picture", get(passage::picture))
         .route("/passages/{id}/review", post(passage::review))
         .route("/log", get(pages::log))

@@ -29,9 +29,23 @@ struct MessagePage {
 }
 
 impl Trouble {
-    fn new(state: &AppState, status: StatusCode, heading: &'static str, what: &'static str) -> Self {
-        let page = MessagePage { page: Page::new(state, None, ""), heading, what };
-        Self { status, body: page.render().unwrap_or_else(|_| format!("{heading}\n{what}\n")) }
+    fn new(
+        state: &AppState,
+        status: StatusCode,
+        heading: &'static str,
+        what: &'static str,
+    ) -> Self {
+        let page = MessagePage {
+            page: Page::new(state, None, ""),
+            heading,
+            what,
+        };
+        Self {
+            status,
+            body: page
+                .render()
+                .unwrap_or_else(|_| format!("{heading}\n{what}\n")),
+        }
     }
 
     /// The server failed; the log of the server says how, the page does not.
@@ -47,7 +61,12 @@ impl Trouble {
 
     /// No such page or record.
     pub(super) fn not_found(state: &AppState) -> Self {
-        Self::new(state, StatusCode::NOT_FOUND, "Nothing here", "There is no such page or record. It may have been deleted when its purpose ended.")
+        Self::new(
+            state,
+            StatusCode::NOT_FOUND,
+            "Nothing here",
+            "There is no such page or record. It may have been deleted when its purpose ended.",
+        )
     }
 }
 
@@ -68,11 +87,20 @@ struct SignInPage {
     problem: Option<String>,
 }
 
-pub(super) async fn sign_in_page(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, Response> {
+pub(super) async fn sign_in_page(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
     if current(&headers, &state).await?.is_some() {
         return Ok(Redirect::to("/").into_response());
     }
-    Ok(html(&state, &SignInPage { page: Page::new(&state, None, ""), problem: None }))
+    Ok(html(
+        &state,
+        &SignInPage {
+            page: Page::new(&state, None, ""),
+            problem: None,
+        },
+    ))
 }
 
 #[derive(Deserialize)]
@@ -81,11 +109,21 @@ pub(super) struct SignInForm {
     password: String,
 }
 
-pub(super) async fn sign_in(State(state): State<AppState>, Form(form): Form<SignInForm>) -> Response {
+pub(super) async fn sign_in(
+    State(state): State<AppState>,
+    Form(form): Form<SignInForm>,
+) -> Response {
     match officers::sign_in(&state, &form.name, form.password).await {
-        Ok(token) => ([(header::SET_COOKIE, set_cookie(&token))], Redirect::to("/")).into_response(),
+        Ok(token) => (
+            [(header::SET_COOKIE, set_cookie(&token))],
+            Redirect::to("/"),
+        )
+            .into_response(),
         Err(error) => {
-            let page = SignInPage { page: Page::new(&state, None, ""), problem: Some(error.to_string()) };
+            let page = SignInPage {
+                page: Page::new(&state, None, ""),
+                problem: Some(error.to_string()),
+            };
             refused(&error, html(&state, &page))
         }
     }
@@ -115,8 +153,14 @@ pub(super) async fn sign_out(
     Form(form): Form<CsrfForm>,
 ) -> Result<Response, Response> {
     check_csrf(&session, &form.csrf)?;
-    officers::sign_out(&state, &session).await.map_err(|error| Trouble::server(&state, &error).into_response())?;
-    Ok(([(header::SET_COOKIE, clear_cookie())], Redirect::to("/sign-in")).into_response())
+    officers::sign_out(&state, &session)
+        .await
+        .map_err(|error| Trouble::server(&state, &error).into_response())?;
+    Ok((
+        [(header::SET_COOKIE, clear_cookie())],
+        Redirect::to("/sign-in"),
+    )
+        .into_response())
 }
 
 #[derive(Template)]
@@ -127,7 +171,10 @@ struct SetupPage {
     problem: Option<String>,
 }
 
-pub(super) async fn setup_page(State(state): State<AppState>, Path(secret): Path<String>) -> Result<Response, Response> {
+pub(super) async fn setup_page(
+    State(state): State<AppState>,
+    Path(secret): Path<String>,
+) -> Result<Response, Response> {
     match officers::setup_link_is_open(&state, &secret).await {
         Ok(true) => {
             let page = Page::new(&state, None, "");
@@ -157,13 +204,20 @@ pub(super) async fn setup(
     Form(form): Form<SetupForm>,
 ) -> Response {
     let again = |problem: String, status| {
-        let page = SetupPage { page: Page::new(&state, None, ""), name: form.name.clone(), problem: Some(problem) };
+        let page = SetupPage {
+            page: Page::new(&state, None, ""),
+            name: form.name.clone(),
+            problem: Some(problem),
+        };
         let mut response = html(&state, &page);
         *response.status_mut() = status;
         response
     };
     if form.password != form.again {
-        return again("The two passwords differ.".to_owned(), StatusCode::BAD_REQUEST);
+        return again(
+            "The two passwords differ.".to_owned(),
+            StatusCode::BAD_REQUEST,
+        );
     }
     match officers::redeem_setup_link(&state, &secret, &form.name, form.password.clone()).await {
         Ok(_) => Redirect::to("/sign-in").into_response(),
@@ -206,14 +260,25 @@ pub(super) async fn log(
     Query(query): Query<From>,
 ) -> Result<Response, Response> {
     let failed = |error: &dyn std::error::Error| Trouble::server(&state, error).into_response();
-    let mut entry = audit::entry("consultation", state.clock.now()).map_err(|error| failed(&error))?;
+    let mut entry =
+        audit::entry("consultation", state.clock.now()).map_err(|error| failed(&error))?;
     entry.actor = Some(session.officer.to_string());
     entry.about = Some("audit_log".to_owned());
-    audit::record(&state, entry).await.map_err(|error| failed(&error))?;
-    let size = state.store.log_size().await.map_err(|error| failed(&error))?;
+    audit::record(&state, entry)
+        .await
+        .map_err(|error| failed(&error))?;
+    let size = state
+        .store
+        .log_size()
+        .await
+        .map_err(|error| failed(&error))?;
     let newest = query.from.unwrap_or(u64::MAX).min(size.saturating_sub(1));
     let start = (newest + 1).saturating_sub(u64::from(LOG_PAGE));
-    let rows = state.store.log_entries(start, LOG_PAGE).await.map_err(|error| failed(&error))?;
+    let rows = state
+        .store
+        .log_entries(start, LOG_PAGE)
+        .await
+        .map_err(|error| failed(&error))?;
     let text = |value: Option<String>| value.unwrap_or_default();
     let mut entries: Vec<EntryView> = rows
         .into_iter()
@@ -221,16 +286,27 @@ pub(super) async fn log(
         .filter_map(|(index, bytes)| Entry::from_bytes(&bytes).ok().map(|entry| (index, entry)))
         .map(|(index, entry)| EntryView {
             index,
-            time: sallyport_domain::Timestamp::from_micros(entry.time).to_rfc3339().get(..19).unwrap_or_default().replace('T', " "),
+            time: sallyport_domain::Timestamp::from_micros(entry.time)
+                .to_rfc3339()
+                .get(..19)
+                .unwrap_or_default()
+                .replace('T', " "),
             kind: entry.kind,
             gate: text(entry.gate),
             decision: text(entry.decision),
             reason: text(entry.reason),
-            actor: entry.actor.and_then(|actor| actor.get(..13).map(|start| format!("{start}…"))).unwrap_or_default(),
+            actor: entry
+                .actor
+                .and_then(|actor| actor.get(..13).map(|start| format!("{start}…")))
+                .unwrap_or_default(),
         })
         .collect();
     entries.reverse();
-    let checkpoint = state.store.checkpoint().await.map_err(|error| failed(&error))?;
+    let checkpoint = state
+        .store
+        .checkpoint()
+        .await
+        .map_err(|error| failed(&error))?;
     let page = LogPage {
         page: Page::new(&state, Some(&session), "log"),
         checkpoint,
@@ -254,18 +330,36 @@ struct GatesPage {
     gates: Vec<GateView>,
 }
 
-pub(super) async fn gates(State(state): State<AppState>, Officer(session): Officer) -> Result<Response, Response> {
-    let rows = state.store.gates().await.map_err(|error| Trouble::server(&state, &error).into_response())?;
+pub(super) async fn gates(
+    State(state): State<AppState>,
+    Officer(session): Officer,
+) -> Result<Response, Response> {
+    let rows = state
+        .store
+        .gates()
+        .await
+        .map_err(|error| Trouble::server(&state, &error).into_response())?;
     let gates = rows
         .into_iter()
         .map(|gate| GateView {
             id: gate.id.to_string(),
             direction: gate.direction,
-            last_seen: gate.last_seen.map_or_else(|| "Never".to_owned(), |at| date_and_time(&state, at)),
-            health: gate.health.as_deref().map_or_else(|| "Unknown".to_owned(), cameras),
+            last_seen: gate
+                .last_seen
+                .map_or_else(|| "Never".to_owned(), |at| date_and_time(&state, at)),
+            health: gate
+                .health
+                .as_deref()
+                .map_or_else(|| "Unknown".to_owned(), cameras),
         })
         .collect();
-    Ok(html(&state, &GatesPage { page: Page::new(&state, Some(&session), "gates"), gates }))
+    Ok(html(
+        &state,
+        &GatesPage {
+            page: Page::new(&state, Some(&session), "gates"),
+            gates,
+        },
+    ))
 }
 
 /// Camera names with their states, from the stored JSON pairs.
@@ -274,5 +368,9 @@ fn cameras(json: &str) -> String {
     if pairs.is_empty() {
         return "None reported".to_owned();
     }
-    pairs.into_iter().map(|(name, state)| format!("{name}: {state}")).collect::<Vec<_>>().join("; ")
+    pairs
+        .into_iter()
+        .map(|(name, state)| format!("{name}: {state}"))
+        .collect::<Vec<_>>()
+        .join("; ")
 }

@@ -82,7 +82,10 @@ async fn consulted(
         entry.reason = Some(reason.to_owned());
         audit::record(state, entry).await
     };
-    logged.await.map(drop).map_err(|error| Trouble::server(state, &error).into_response())
+    logged
+        .await
+        .map(drop)
+        .map_err(|error| Trouble::server(state, &error).into_response())
 }
 
 /// The page of a fresh passage, or the question for a reason.
@@ -94,9 +97,24 @@ pub(super) async fn page(
     let passage = find(&state, &id).await?;
     if !is_fresh(&state, &passage) {
         let page = Page::new(&state, Some(&session), "");
-        return Ok(html(&state, &ReasonPage { page, id: passage.transaction.to_string(), problem: None }));
+        return Ok(html(
+            &state,
+            &ReasonPage {
+                page,
+                id: passage.transaction.to_string(),
+                problem: None,
+            },
+        ));
     }
-    show(&state, &session, &passage, "gate_duty", Some(String::new()), None).await
+    show(
+        &state,
+        &session,
+        &passage,
+        "gate_duty",
+        Some(String::new()),
+        None,
+    )
+    .await
 }
 
 #[derive(Deserialize)]
@@ -119,12 +137,27 @@ pub(super) async fn page_with_reason(
     if !REASONS.contains(&form.reason.as_str()) || case.is_empty() {
         let page = Page::new(&state, Some(&session), "");
         let problem = Some("Choose a reason and give the case number.".to_owned());
-        let mut response = html(&state, &ReasonPage { page, id: passage.transaction.to_string(), problem });
+        let mut response = html(
+            &state,
+            &ReasonPage {
+                page,
+                id: passage.transaction.to_string(),
+                problem,
+            },
+        );
         *response.status_mut() = StatusCode::BAD_REQUEST;
         return Ok(response);
     }
     let query = format!("?reason={}&case={}", form.reason, case.replace(' ', "+"));
-    show(&state, &session, &passage, &format!("{} {case}", form.reason), Some(query), None).await
+    show(
+        &state,
+        &session,
+        &passage,
+        &format!("{} {case}", form.reason),
+        Some(query),
+        None,
+    )
+    .await
 }
 
 async fn show(
@@ -148,7 +181,8 @@ async fn show(
             },
             word: word(review.verdict).0.to_owned(),
             time: date_and_time(state, review.decided_at),
-            reason: reviews::reason_text(state, passage).unwrap_or_else(|| "(cannot be read)".to_owned()),
+            reason: reviews::reason_text(state, passage)
+                .unwrap_or_else(|| "(cannot be read)".to_owned()),
             log_index: review.log_index,
         }),
         None => None,
@@ -157,8 +191,15 @@ async fn show(
         page: Page::new(state, Some(session), ""),
         row: row(state, passage).await,
         problem,
-        picture: picture_query.filter(|_| passage.has_picture).map(|query| format!("/passages/{}/picture{query}", passage.transaction)),
-        pad: passage.pad.votes.iter().map(|vote| vote.reason.clone()).collect(),
+        picture: picture_query
+            .filter(|_| passage.has_picture)
+            .map(|query| format!("/passages/{}/picture{query}", passage.transaction)),
+        pad: passage
+            .pad
+            .votes
+            .iter()
+            .map(|vote| vote.reason.clone())
+            .collect(),
         cues: passage.defects.iter().map(|defect| defect.cue()).collect(),
         candidates,
         reviewable: review.is_none() && passage.verdict != Verdict::Grant,
@@ -167,13 +208,18 @@ async fn show(
         decided: date_and_time(state, passage.decided_at),
         door: match passage.door_outcome.as_deref() {
             Some("released") => "Released".to_owned(),
-            Some("order_rejected") => "The gate rejected the order; the door stayed shut".to_owned(),
+            Some("order_rejected") => {
+                "The gate rejected the order; the door stayed shut".to_owned()
+            }
             Some("fault") => "Fault: the door did not answer".to_owned(),
             Some(other) => other.to_owned(),
             None => "No report yet".to_owned(),
         },
         policy: passage.policy.clone(),
-        model: passage.model.get(..16).map_or_else(|| passage.model.clone(), |start| format!("{start}…")),
+        model: passage
+            .model
+            .get(..16)
+            .map_or_else(|| passage.model.clone(), |start| format!("{start}…")),
         log_index: passage.log_index,
         looked_because: reason.to_owned(),
     };
@@ -184,7 +230,11 @@ async fn show(
 const REASONS: [&str; 4] = ["incident", "complaint", "inspection", "release_check"];
 
 fn clean_case(case: &str) -> String {
-    case.trim().chars().filter(|c| c.is_alphanumeric() || "-/. ".contains(*c)).take(60).collect()
+    case.trim()
+        .chars()
+        .filter(|c| c.is_alphanumeric() || "-/. ".contains(*c))
+        .take(60)
+        .collect()
 }
 
 #[derive(Deserialize)]
@@ -207,9 +257,20 @@ pub(super) async fn picture(
     if !is_fresh(&state, &passage) {
         let case = clean_case(&query.case);
         if !REASONS.contains(&query.reason.as_str()) || case.is_empty() {
-            return Err((StatusCode::FORBIDDEN, "An older picture is shown only with a reason; open its record.\n").into_response());
+            return Err((
+                StatusCode::FORBIDDEN,
+                "An older picture is shown only with a reason; open its record.\n",
+            )
+                .into_response());
         }
-        consulted(&state, &session, &passage, "picture", &format!("{} {case}", query.reason)).await?;
+        consulted(
+            &state,
+            &session,
+            &passage,
+            "picture",
+            &format!("{} {case}", query.reason),
+        )
+        .await?;
     }
     match passages::open_picture(&state, passage.transaction).await {
         Ok(Some(jpeg)) => Ok(([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response()),
@@ -254,14 +315,34 @@ pub(super) async fn review(
     .filter(|reason| reason.chars().count() <= 600 && !preset.is_empty());
     let problem = match (verdict, reason) {
         (Some(verdict), Some(reason)) if form.sure == "yes" => {
-            match reviews::decide(&state, passage.transaction, session.officer, verdict, &reason).await {
-                Ok(_) => return Ok(Redirect::to(&format!("/passages/{}", passage.transaction)).into_response()),
+            match reviews::decide(
+                &state,
+                passage.transaction,
+                session.officer,
+                verdict,
+                &reason,
+            )
+            .await
+            {
+                Ok(_) => {
+                    return Ok(
+                        Redirect::to(&format!("/passages/{}", passage.transaction)).into_response()
+                    );
+                }
                 Err(error) => error.to_string(),
             }
         }
         _ => "Choose a decision and a reason, and confirm that you have looked.".to_owned(),
     };
-    let mut response = show(&state, &session, &passage, "review", is_fresh(&state, &passage).then(String::new), Some(problem)).await?;
+    let mut response = show(
+        &state,
+        &session,
+        &passage,
+        "review",
+        is_fresh(&state, &passage).then(String::new),
+        Some(problem),
+    )
+    .await?;
     *response.status_mut() = StatusCode::BAD_REQUEST;
     Ok(response)
 }

@@ -28,7 +28,9 @@ impl Page {
             script: assets::script(),
             site: state.config.site.to_string(),
             officer: session.map(|session| session.name.clone()),
-            csrf: session.map(|session| session.csrf.clone()).unwrap_or_default(),
+            csrf: session
+                .map(|session| session.csrf.clone())
+                .unwrap_or_default(),
             current,
         }
     }
@@ -86,11 +88,15 @@ pub(super) fn time_of_day(state: &AppState, at: Timestamp) -> String {
 
 /// Date and time at the site.
 pub(super) fn date_and_time(state: &AppState, at: Timestamp) -> String {
-    local(state, at).get(..19).unwrap_or_default().replace('T', " ")
+    local(state, at)
+        .get(..19)
+        .unwrap_or_default()
+        .replace('T', " ")
 }
 
 fn local(state: &AppState, at: Timestamp) -> String {
-    at.plus_millis(i64::from(state.config.utc_offset_minutes) * 60_000).to_rfc3339()
+    at.plus_millis(i64::from(state.config.utc_offset_minutes) * 60_000)
+        .to_rfc3339()
 }
 
 /// Display name of a person, or a plain statement that it cannot be read.
@@ -115,16 +121,27 @@ pub(super) fn is_fresh(state: &AppState, passage: &PassageRow) -> bool {
 
 /// How a passage reads in the list.
 pub(super) async fn row(state: &AppState, passage: &PassageRow) -> Row {
-    let verdict = passage.review.as_ref().map_or(passage.verdict, |review| review.verdict);
+    let verdict = passage
+        .review
+        .as_ref()
+        .map_or(passage.verdict, |review| review.verdict);
     let (mut shown, sign) = word(verdict);
     let granted = verdict == Verdict::Grant;
     if passage.review.is_some() {
-        shown = if granted { "Granted by officer" } else { "Refused by officer" };
+        shown = if granted {
+            "Granted by officer"
+        } else {
+            "Refused by officer"
+        };
     }
     let person = match passage.candidates.as_slice() {
         [] => "Not recognised".to_owned(),
         [one] => display_name(state, *one).await,
-        [first, rest @ ..] => format!("{} or {} more", display_name(state, *first).await, rest.len()),
+        [first, rest @ ..] => format!(
+            "{} or {} more",
+            display_name(state, *first).await,
+            rest.len()
+        ),
     };
     Row {
         id: passage.transaction.to_string(),
@@ -132,7 +149,11 @@ pub(super) async fn row(state: &AppState, passage: &PassageRow) -> Row {
         word: shown,
         sign,
         // A proposal is not a fact: say so unless the door was opened for this person.
-        person: if passage.candidates.is_empty() || granted { person } else { format!("Perhaps {person}") },
+        person: if passage.candidates.is_empty() || granted {
+            person
+        } else {
+            format!("Perhaps {person}")
+        },
         why: passage.reason.sentence(),
         gate: passage.gate.to_string(),
         direction: passage.direction.code(),

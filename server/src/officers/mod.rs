@@ -28,7 +28,9 @@ const LONGEST_DELAY_MS: i64 = 15 * 60 * 1_000;
 #[derive(Debug, thiserror::Error)]
 pub enum OfficerError {
     /// The set-up link is unknown, used or older than 15 minutes.
-    #[error("This link was used already or is older than 15 minutes. Ask for a new one: sallyport-server officer setup-link")]
+    #[error(
+        "This link was used already or is older than 15 minutes. Ask for a new one: sallyport-server officer setup-link"
+    )]
     SetupLink,
     /// The name is empty, too long or taken.
     #[error("Choose another name: it is empty, longer than 100 characters, or taken.")]
@@ -37,7 +39,9 @@ pub enum OfficerError {
     #[error(transparent)]
     Password(#[from] PasswordProblem),
     /// Wrong name or password, or too soon after wrong ones. One text, so that nobody learns which names exist.
-    #[error("Name or password is wrong, or there were too many attempts. Wait a moment and try again.")]
+    #[error(
+        "Name or password is wrong, or there were too many attempts. Wait a moment and try again."
+    )]
     SignIn,
     /// The database failed.
     #[error("The database cannot be reached. Try again; if it lasts, call the administrator.")]
@@ -72,11 +76,16 @@ fn name_place<'a>(state: &'a AppState, row: &'a str) -> Place<'a> {
 }
 
 fn name_key(state: &AppState, name: &str) -> String {
-    state.keys.kek.lookup("officer.name", &name.trim().to_lowercase())
+    state
+        .keys
+        .kek
+        .lookup("officer.name", &name.trim().to_lowercase())
 }
 
 fn token() -> Result<String, OfficerError> {
-    random::<32>().map(hex::encode).map_err(|_| OfficerError::Internal)
+    random::<32>()
+        .map(hex::encode)
+        .map_err(|_| OfficerError::Internal)
 }
 
 /// A one-time link at which an officer chooses name and password.
@@ -87,13 +96,26 @@ pub async fn create_setup_link(state: &AppState, role: &str) -> Result<String, O
     let secret = token()?;
     let now = state.clock.now();
     let mut write = state.store.write().await?;
-    write.setup_token_insert(&sha256_hex(&secret), role, now.plus_millis(SETUP_LIFETIME_MS)).await?;
+    write
+        .setup_token_insert(
+            &sha256_hex(&secret),
+            role,
+            now.plus_millis(SETUP_LIFETIME_MS),
+        )
+        .await?;
     let mut entry = audit::entry("officer_setup_link", now)?;
     entry.decision = Some(role.to_owned());
     audit::append(state, &mut write, entry, None).await?;
     write.commit().await?;
-    let host = state.config.hostnames.first().map_or("localhost", String::as_str);
-    Ok(format!("https://{host}:{}/setup/{secret}", state.config.console_listen.port()))
+    let host = state
+        .config
+        .hostnames
+        .first()
+        .map_or("localhost", String::as_str);
+    Ok(format!(
+        "https://{host}:{}/setup/{secret}",
+        state.config.console_listen.port()
+    ))
 }
 
 /// Is this set-up link usable now?
@@ -101,7 +123,10 @@ pub async fn create_setup_link(state: &AppState, role: &str) -> Result<String, O
 /// # Errors
 /// The database failed.
 pub async fn setup_link_is_open(state: &AppState, secret: &str) -> Result<bool, OfficerError> {
-    Ok(state.store.setup_token_is_open(&sha256_hex(secret), state.clock.now()).await?)
+    Ok(state
+        .store
+        .setup_token_is_open(&sha256_hex(secret), state.clock.now())
+        .await?)
 }
 
 /// Creates the account that a set-up link stands for.
@@ -122,15 +147,28 @@ pub async fn redeem_setup_link(
         return Err(OfficerError::SetupLink);
     }
     check_new_password(&password, name)?;
-    let hash = password::hash(password).await.ok_or(OfficerError::Internal)?;
+    let hash = password::hash(password)
+        .await
+        .ok_or(OfficerError::Internal)?;
     let now = state.clock.now();
     let id = OfficerId::new(now, random().map_err(|_| OfficerError::Internal)?);
     let row = id.to_string();
-    let sealed = sealing::seal(&state.keys.kek, 1, &name_place(state, &row), name.as_bytes())
-        .map_err(|_| OfficerError::Internal)?;
+    let sealed = sealing::seal(
+        &state.keys.kek,
+        1,
+        &name_place(state, &row),
+        name.as_bytes(),
+    )
+    .map_err(|_| OfficerError::Internal)?;
     let mut write = state.store.write().await?;
-    let role = write.setup_token_use(&sha256_hex(secret), now).await?.ok_or(OfficerError::SetupLink)?;
-    if !write.officer_insert(id, &name_key(state, name), sealed, &role, &hash, now).await? {
+    let role = write
+        .setup_token_use(&sha256_hex(secret), now)
+        .await?
+        .ok_or(OfficerError::SetupLink)?;
+    if !write
+        .officer_insert(id, &name_key(state, name), sealed, &role, &hash, now)
+        .await?
+    {
         return Err(OfficerError::Name);
     }
     let mut entry = audit::entry("officer_created", now)?;
@@ -145,7 +183,11 @@ pub async fn redeem_setup_link(
 ///
 /// # Errors
 /// [`OfficerError::SignIn`] for anything wrong with name or password.
-pub async fn sign_in(state: &AppState, name: &str, password: String) -> Result<String, OfficerError> {
+pub async fn sign_in(
+    state: &AppState,
+    name: &str,
+    password: String,
+) -> Result<String, OfficerError> {
     let now = state.clock.now();
     let officer = state.store.officer_by_name(&name_key(state, name)).await?;
     let refused = |about: Option<OfficerId>| async move {
@@ -167,17 +209,23 @@ pub async fn sign_in(state: &AppState, name: &str, password: String) -> Result<S
     if !right {
         let failures = officer.failures.saturating_add(1);
         let mut write = state.store.write().await?;
-        write.officer_checked(officer.id, failures, now.plus_millis(delay_ms(failures))).await?;
+        write
+            .officer_checked(officer.id, failures, now.plus_millis(delay_ms(failures)))
+            .await?;
         write.commit().await?;
         return refused(Some(officer.id)).await;
     }
     let secret = token()?;
     let mut write = state.store.write().await?;
-    write.officer_checked(officer.id, 0, Timestamp::from_micros(0)).await?;
+    write
+        .officer_checked(officer.id, 0, Timestamp::from_micros(0))
+        .await?;
     if let Some(hash) = rehash {
         write.officer_rehash(officer.id, &hash).await?;
     }
-    write.session_insert(&sha256_hex(&secret), officer.id, &token()?, now).await?;
+    write
+        .session_insert(&sha256_hex(&secret), officer.id, &token()?, now)
+        .await?;
     let mut entry = audit::entry("sign_in", now)?;
     entry.actor = Some(officer.id.to_string());
     entry.decision = Some("grant".to_owned());
@@ -202,7 +250,9 @@ fn delay_ms(failures: i64) -> i64 {
 /// The database failed.
 pub async fn session(state: &AppState, secret: &str) -> Result<Option<Session>, OfficerError> {
     let token_sha256 = sha256_hex(secret);
-    let Some(row) = state.store.session(&token_sha256).await? else { return Ok(None) };
+    let Some(row) = state.store.session(&token_sha256).await? else {
+        return Ok(None);
+    };
     let now = state.clock.now();
     let idle = now.millis_since(row.last_seen);
     if idle > IDLE_LIMIT_MS || now.millis_since(row.created_at) > ABSOLUTE_LIMIT_MS {
@@ -212,7 +262,12 @@ pub async fn session(state: &AppState, secret: &str) -> Result<Option<Session>, 
         state.store.session_seen(&token_sha256, now).await?;
     }
     let name = open_name(state, row.officer, &row.name_sealed)?;
-    Ok(Some(Session { officer: row.officer, name, csrf: row.csrf, token_sha256 }))
+    Ok(Some(Session {
+        officer: row.officer,
+        name,
+        csrf: row.csrf,
+        token_sha256,
+    }))
 }
 
 fn open_name(state: &AppState, officer: OfficerId, sealed: &[u8]) -> Result<String, OfficerError> {

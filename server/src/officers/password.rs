@@ -14,10 +14,25 @@ static HASHING: Semaphore = Semaphore::const_new(2);
 
 /// Passwords that everybody tries first; compared without case and digits at the end.
 const COMMON: &[&str] = &[
-    "passwordpassword", "passwordpasswordpassword", "correcthorsebatterystaple", "correct horse battery staple",
-    "qwertyuiopasdfgh", "qwertyuiopasdfghjkl", "administrator", "administratorpassword", "letmeinletmein",
-    "iloveyouiloveyou", "thequickbrownfox", "changemechangeme", "welcomewelcome", "sallyportsallyport",
-    "prisonprisonprison", "securitysecurity", "abcdefghijklmno", "abcdefghijklmnop", "aaaaaaaaaaaaaaa",
+    "passwordpassword",
+    "passwordpasswordpassword",
+    "correcthorsebatterystaple",
+    "correct horse battery staple",
+    "qwertyuiopasdfgh",
+    "qwertyuiopasdfghjkl",
+    "administrator",
+    "administratorpassword",
+    "letmeinletmein",
+    "iloveyouiloveyou",
+    "thequickbrownfox",
+    "changemechangeme",
+    "welcomewelcome",
+    "sallyportsallyport",
+    "prisonprisonprison",
+    "securitysecurity",
+    "abcdefghijklmno",
+    "abcdefghijklmnop",
+    "aaaaaaaaaaaaaaa",
 ];
 
 /// Which rule a new password breaks.
@@ -48,7 +63,10 @@ pub fn check_new_password(password: &str, name: &str) -> Result<(), PasswordProb
     }
     let plain = password.to_lowercase();
     let stem = plain.trim_end_matches(|c: char| c.is_ascii_digit() || c.is_ascii_punctuation());
-    let distinct = plain.chars().collect::<std::collections::BTreeSet<_>>().len();
+    let distinct = plain
+        .chars()
+        .collect::<std::collections::BTreeSet<_>>()
+        .len();
     let name = name.to_lowercase();
     let mostly_name = !name.is_empty() && plain.replace(&name, "").chars().count() < 8;
     if stem.is_empty() || distinct < 5 || mostly_name || COMMON.contains(&stem) {
@@ -58,7 +76,9 @@ pub fn check_new_password(password: &str, name: &str) -> Result<(), PasswordProb
 }
 
 fn argon2() -> Option<Argon2<'static>> {
-    Params::new(MEMORY_KIB, PASSES, 1, Some(32)).ok().map(|params| Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+    Params::new(MEMORY_KIB, PASSES, 1, Some(32))
+        .ok()
+        .map(|params| Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
 async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -67,7 +87,10 @@ async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static
 }
 
 fn hash_now(password: &[u8]) -> Option<String> {
-    argon2()?.hash_password(password).ok().map(|hash| hash.to_string())
+    argon2()?
+        .hash_password(password)
+        .ok()
+        .map(|hash| hash.to_string())
 }
 
 /// PHC string of a new password.
@@ -83,10 +106,17 @@ pub(super) async fn hash(mut password: String) -> Option<String> {
 /// Is the password right, and if so, a new hash when the stored one is weaker than today's parameters.
 pub(super) async fn verify(mut password: String, stored: String) -> (bool, Option<String>) {
     let checked = off_thread(move || {
-        let right = PasswordHash::new(&stored)
-            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok());
+        let right = PasswordHash::new(&stored).is_ok_and(|hash| {
+            Argon2::default()
+                .verify_password(password.as_bytes(), &hash)
+                .is_ok()
+        });
         let strong = stored.contains(&format!("m={MEMORY_KIB},t={PASSES},p=1"));
-        let rehash = if right && !strong { hash_now(password.as_bytes()) } else { None };
+        let rehash = if right && !strong {
+            hash_now(password.as_bytes())
+        } else {
+            None
+        };
         password.zeroize();
         (right, rehash)
     });
@@ -109,22 +139,46 @@ mod tests {
 
     #[test]
     fn length_counts_and_common_ones_are_refused() {
-        assert_eq!(check_new_password("short", "x"), Err(PasswordProblem::TooShort));
-        assert_eq!(check_new_password(&"x y".repeat(100), "x"), Err(PasswordProblem::TooLong));
-        for common in ["PasswordPassword1!", "aaaaaaaaaaaaaaaa", "123456789012345", "alexmorgan123456"] {
-            assert_eq!(check_new_password(common, "alexmorgan"), Err(PasswordProblem::Common), "{common}");
+        assert_eq!(
+            check_new_password("short", "x"),
+            Err(PasswordProblem::TooShort)
+        );
+        assert_eq!(
+            check_new_password(&"x y".repeat(100), "x"),
+            Err(PasswordProblem::TooLong)
+        );
+        for common in [
+            "PasswordPassword1!",
+            "aaaaaaaaaaaaaaaa",
+            "123456789012345",
+            "alexmorgan123456",
+        ] {
+            assert_eq!(
+                check_new_password(common, "alexmorgan"),
+                Err(PasswordProblem::Common),
+                "{common}"
+            );
         }
-        assert_eq!(check_new_password("a quiet harbour in june", "Alex"), Ok(()));
+        assert_eq!(
+            check_new_password("a quiet harbour in june", "Alex"),
+            Ok(())
+        );
     }
 
     #[tokio::test]
     async fn a_hash_verifies_its_password_only_and_weak_ones_are_renewed() {
         let stored = hash("a quiet harbour in june".into()).await.unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=65536,t=3,p=1$"));
-        assert_eq!(verify("a quiet harbour in june".into(), stored.clone()).await, (true, None));
+        assert_eq!(
+            verify("a quiet harbour in june".into(), stored.clone()).await,
+            (true, None)
+        );
         assert!(!verify("a quiet harbour in july".into(), stored).await.0);
         let params = Params::new(19_456, 2, 1, Some(32)).unwrap();
-        let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password(b"old").unwrap().to_string();
+        let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password(b"old")
+            .unwrap()
+            .to_string();
         let (right, renewed) = verify("old".into(), weak).await;
         assert!(right && renewed.unwrap().contains("m=65536"));
     }

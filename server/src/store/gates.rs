@@ -24,11 +24,16 @@ pub struct GateRow {
 
 fn gate_row(row: &sqlx::any::AnyRow) -> Result<GateRow, StoreError> {
     Ok(GateRow {
-        id: row.try_get::<String, _>(0)?.parse().map_err(|_| StoreError::Corrupt("gate.id"))?,
+        id: row
+            .try_get::<String, _>(0)?
+            .parse()
+            .map_err(|_| StoreError::Corrupt("gate.id"))?,
         direction: row.try_get(1)?,
         policy: row.try_get(2)?,
         locked_down: row.try_get::<i64, _>(3)? != 0,
-        last_seen: row.try_get::<Option<i64>, _>(4)?.map(Timestamp::from_micros),
+        last_seen: row
+            .try_get::<Option<i64>, _>(4)?
+            .map(Timestamp::from_micros),
         health: row.try_get(5)?,
     })
 }
@@ -67,12 +72,14 @@ impl Write<'_> {
         gate: &GateId,
         expires_at: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO join_token (secret_sha256, gate_id, expires_at) VALUES ($1, $2, $3)")
-            .bind(secret_sha256.to_owned())
-            .bind(gate.as_str().to_owned())
-            .bind(expires_at.as_micros())
-            .execute(&mut *self.transaction)
-            .await?;
+        sqlx::query(
+            "INSERT INTO join_token (secret_sha256, gate_id, expires_at) VALUES ($1, $2, $3)",
+        )
+        .bind(secret_sha256.to_owned())
+        .bind(gate.as_str().to_owned())
+        .bind(expires_at.as_micros())
+        .execute(&mut *self.transaction)
+        .await?;
         Ok(())
     }
 
@@ -127,11 +134,13 @@ impl Write<'_> {
     /// # Errors
     /// The database failed.
     pub async fn gate_revoke(&mut self, gate: &GateId, now: Timestamp) -> Result<u64, StoreError> {
-        let done = sqlx::query("UPDATE gate_key SET revoked_at = $1 WHERE gate_id = $2 AND revoked_at IS NULL")
-            .bind(now.as_micros())
-            .bind(gate.as_str().to_owned())
-            .execute(&mut *self.transaction)
-            .await?;
+        let done = sqlx::query(
+            "UPDATE gate_key SET revoked_at = $1 WHERE gate_id = $2 AND revoked_at IS NULL",
+        )
+        .bind(now.as_micros())
+        .bind(gate.as_str().to_owned())
+        .execute(&mut *self.transaction)
+        .await?;
         Ok(done.rows_affected())
     }
 }
@@ -141,7 +150,11 @@ impl Store {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn gate_of_key(&self, spki_sha256: &str, now: Timestamp) -> Result<Option<GateId>, StoreError> {
+    pub async fn gate_of_key(
+        &self,
+        spki_sha256: &str,
+        now: Timestamp,
+    ) -> Result<Option<GateId>, StoreError> {
         let query = sqlx::query(
             "SELECT gate_id FROM gate_key WHERE spki_sha256 = $1 AND revoked_at IS NULL AND not_after > $2",
         )
@@ -149,7 +162,11 @@ impl Store {
         .bind(now.as_micros());
         self.optional(query)
             .await?
-            .map(|row| row.try_get::<String, _>(0)?.parse().map_err(|_| StoreError::Corrupt("gate_key.gate_id")))
+            .map(|row| {
+                row.try_get::<String, _>(0)?
+                    .parse()
+                    .map_err(|_| StoreError::Corrupt("gate_key.gate_id"))
+            })
             .transpose()
     }
 
@@ -158,10 +175,15 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn gate(&self, gate: &GateId) -> Result<Option<GateRow>, StoreError> {
-        let query =
-            sqlx::query("SELECT id, direction, policy, locked_down, last_seen, health FROM gate WHERE id = $1")
-                .bind(gate.as_str().to_owned());
-        self.optional(query).await?.as_ref().map(gate_row).transpose()
+        let query = sqlx::query(
+            "SELECT id, direction, policy, locked_down, last_seen, health FROM gate WHERE id = $1",
+        )
+        .bind(gate.as_str().to_owned());
+        self.optional(query)
+            .await?
+            .as_ref()
+            .map(gate_row)
+            .transpose()
     }
 
     /// All gates by name.
@@ -179,7 +201,12 @@ impl Store {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn gate_seen(&self, gate: &GateId, now: Timestamp, health: &str) -> Result<(), StoreError> {
+    pub async fn gate_seen(
+        &self,
+        gate: &GateId,
+        now: Timestamp,
+        health: &str,
+    ) -> Result<(), StoreError> {
         let query = sqlx::query("UPDATE gate SET last_seen = $1, health = $2 WHERE id = $3")
             .bind(now.as_micros())
             .bind(health.to_owned())

@@ -6,7 +6,10 @@ use sqlx::Row;
 use super::{Store, StoreError, Write};
 
 fn hash(bytes: Vec<u8>) -> Result<Hash, StoreError> {
-    bytes.try_into().map(Hash).map_err(|_| StoreError::Corrupt("log_node.hash"))
+    bytes
+        .try_into()
+        .map(Hash)
+        .map_err(|_| StoreError::Corrupt("log_node.hash"))
 }
 
 fn signed(number: u64) -> i64 {
@@ -26,7 +29,9 @@ impl Write<'_> {
     /// # Errors
     /// The database failed.
     pub async fn log_size(&mut self) -> Result<u64, StoreError> {
-        let row = sqlx::query(SIZE).fetch_optional(&mut *self.transaction).await?;
+        let row = sqlx::query(SIZE)
+            .fetch_optional(&mut *self.transaction)
+            .await?;
         row.map_or(Ok(0), |row| Ok(unsigned(row.try_get(0)?)? + 1))
     }
 
@@ -37,7 +42,9 @@ impl Write<'_> {
     pub async fn log_nodes(&mut self, ids: &[NodeId]) -> Result<NodeMap, StoreError> {
         let mut nodes = NodeMap::new();
         for id in ids {
-            let query = sqlx::query(NODE).bind(i64::from(id.level)).bind(signed(id.index));
+            let query = sqlx::query(NODE)
+                .bind(i64::from(id.level))
+                .bind(signed(id.index));
             if let Some(row) = query.fetch_optional(&mut *self.transaction).await? {
                 nodes.insert(*id, hash(row.try_get(0)?)?);
             }
@@ -79,7 +86,12 @@ impl Write<'_> {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn log_detail_insert(&mut self, index: u64, salt: Vec<u8>, sealed: Vec<u8>) -> Result<(), StoreError> {
+    pub async fn log_detail_insert(
+        &mut self,
+        index: u64,
+        salt: Vec<u8>,
+        sealed: Vec<u8>,
+    ) -> Result<(), StoreError> {
         sqlx::query("INSERT INTO log_detail (idx, salt, sealed) VALUES ($1, $2, $3)")
             .bind(signed(index))
             .bind(salt)
@@ -94,11 +106,13 @@ impl Write<'_> {
     /// # Errors
     /// The database failed.
     pub async fn checkpoint_insert(&mut self, size: u64, note: &str) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO log_checkpoint (size, note) VALUES ($1, $2) ON CONFLICT (size) DO NOTHING")
-            .bind(signed(size))
-            .bind(note.to_owned())
-            .execute(&mut *self.transaction)
-            .await?;
+        sqlx::query(
+            "INSERT INTO log_checkpoint (size, note) VALUES ($1, $2) ON CONFLICT (size) DO NOTHING",
+        )
+        .bind(signed(size))
+        .bind(note.to_owned())
+        .execute(&mut *self.transaction)
+        .await?;
         Ok(())
     }
 }
@@ -118,7 +132,11 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn log_newest_time(&self) -> Result<i64, StoreError> {
-        let row = self.optional(sqlx::query("SELECT time FROM log_entry ORDER BY time DESC LIMIT 1")).await?;
+        let row = self
+            .optional(sqlx::query(
+                "SELECT time FROM log_entry ORDER BY time DESC LIMIT 1",
+            ))
+            .await?;
         row.map_or(Ok(0), |row| Ok(row.try_get(0)?))
     }
 
@@ -129,7 +147,9 @@ impl Store {
     pub async fn log_nodes(&self, ids: &[NodeId]) -> Result<NodeMap, StoreError> {
         let mut nodes = NodeMap::new();
         for id in ids {
-            let query = sqlx::query(NODE).bind(i64::from(id.level)).bind(signed(id.index));
+            let query = sqlx::query(NODE)
+                .bind(i64::from(id.level))
+                .bind(signed(id.index));
             if let Some(row) = self.optional(query).await? {
                 nodes.insert(*id, hash(row.try_get(0)?)?);
             }
@@ -141,12 +161,19 @@ impl Store {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn log_entries(&self, start: u64, limit: u32) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
-        let query = sqlx::query("SELECT idx, bytes FROM log_entry WHERE idx >= $1 ORDER BY idx LIMIT $2")
-            .bind(signed(start))
-            .bind(i64::from(limit));
+    pub async fn log_entries(
+        &self,
+        start: u64,
+        limit: u32,
+    ) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
+        let query =
+            sqlx::query("SELECT idx, bytes FROM log_entry WHERE idx >= $1 ORDER BY idx LIMIT $2")
+                .bind(signed(start))
+                .bind(i64::from(limit));
         let rows = self.all(query).await?;
-        rows.iter().map(|row| Ok((unsigned(row.try_get(0)?)?, row.try_get(1)?))).collect()
+        rows.iter()
+            .map(|row| Ok((unsigned(row.try_get(0)?)?, row.try_get(1)?)))
+            .collect()
     }
 
     /// The newest checkpoint.
@@ -155,6 +182,9 @@ impl Store {
     /// The database failed.
     pub async fn checkpoint(&self) -> Result<Option<String>, StoreError> {
         let query = sqlx::query("SELECT note FROM log_checkpoint ORDER BY size DESC LIMIT 1");
-        self.optional(query).await?.map(|row| Ok(row.try_get(0)?)).transpose()
+        self.optional(query)
+            .await?
+            .map(|row| Ok(row.try_get(0)?))
+            .transpose()
     }
 }

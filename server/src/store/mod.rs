@@ -25,7 +25,9 @@ pub enum StoreError {
     #[error("a stored value in {0} is not valid")]
     Corrupt(&'static str),
     /// A durability setting is weaker than required.
-    #[error("the database setting {name} is '{value}', but the audit log needs '{needed}'; refusing to start")]
+    #[error(
+        "the database setting {name} is '{value}', but the audit log needs '{needed}'; refusing to start"
+    )]
     NotDurable {
         /// Setting.
         name: &'static str,
@@ -79,7 +81,11 @@ impl Store {
     /// Not reachable, schema not migratable, or not durable.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let engine = if url.starts_with("postgres") { Engine::Postgres } else { Engine::Sqlite };
+        let engine = if url.starts_with("postgres") {
+            Engine::Postgres
+        } else {
+            Engine::Sqlite
+        };
         let pool = AnyPoolOptions::new()
             .max_connections(8)
             .after_connect(move |connection, _| {
@@ -105,7 +111,11 @@ impl Store {
             Engine::Sqlite => sqlx::migrate!("../migrations/sqlite").run(&pool).await?,
             Engine::Postgres => sqlx::migrate!("../migrations/postgres").run(&pool).await?,
         }
-        let store = Self { pool, engine, writer: Mutex::new(()) };
+        let store = Self {
+            pool,
+            engine,
+            writer: Mutex::new(()),
+        };
         store.assert_durable().await?;
         Ok(store)
     }
@@ -114,8 +124,16 @@ impl Store {
         let settings: &[(&'static str, &'static str, &'static str)] = match self.engine {
             Engine::Sqlite => &[
                 ("journal_mode", "PRAGMA journal_mode", "wal"),
-                ("synchronous", "SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous", "2"),
-                ("foreign_keys", "SELECT CAST(foreign_keys AS TEXT) FROM pragma_foreign_keys", "1"),
+                (
+                    "synchronous",
+                    "SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous",
+                    "2",
+                ),
+                (
+                    "foreign_keys",
+                    "SELECT CAST(foreign_keys AS TEXT) FROM pragma_foreign_keys",
+                    "1",
+                ),
             ],
             Engine::Postgres => &[
                 ("fsync", "SHOW fsync", "on"),
@@ -127,7 +145,11 @@ impl Store {
             let row = sqlx::query(*query).fetch_one(&self.pool).await?;
             let value: String = row.try_get(0)?;
             if value != *needed {
-                return Err(StoreError::NotDurable { name, value, needed });
+                return Err(StoreError::NotDurable {
+                    name,
+                    value,
+                    needed,
+                });
             }
         }
         Ok(())
@@ -144,11 +166,16 @@ impl Store {
             Engine::Postgres => {
                 let mut transaction = self.pool.begin().await?;
                 // One sequencer over all replicas.
-                sqlx::query("SELECT CAST(pg_advisory_xact_lock(7306) AS TEXT)").execute(&mut *transaction).await?;
+                sqlx::query("SELECT CAST(pg_advisory_xact_lock(7306) AS TEXT)")
+                    .execute(&mut *transaction)
+                    .await?;
                 transaction
             }
         };
-        Ok(Write { transaction, _seat: seat })
+        Ok(Write {
+            transaction,
+            _seat: seat,
+        })
     }
 
     /// Runs a statement outside any transaction.
@@ -170,8 +197,12 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn setting(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = sqlx::query("SELECT value_sealed FROM setting WHERE name = $1").bind(name.to_owned());
-        self.optional(query).await?.map(|row| Ok(row.try_get(0)?)).transpose()
+        let query =
+            sqlx::query("SELECT value_sealed FROM setting WHERE name = $1").bind(name.to_owned());
+        self.optional(query)
+            .await?
+            .map(|row| Ok(row.try_get(0)?))
+            .transpose()
     }
 
     /// Stores a sealed setting once; an existing one is never replaced.
@@ -179,8 +210,9 @@ impl Store {
     /// # Errors
     /// The database failed, or it exists.
     pub async fn add_setting(&self, name: &str, sealed: Vec<u8>) -> Result<(), StoreError> {
-        let query =
-            sqlx::query("INSERT INTO setting (name, value_sealed) VALUES ($1, $2)").bind(name.to_owned()).bind(sealed);
+        let query = sqlx::query("INSERT INTO setting (name, value_sealed) VALUES ($1, $2)")
+            .bind(name.to_owned())
+            .bind(sealed);
         self.execute(query).await.map(drop)
     }
 

@@ -71,7 +71,11 @@ impl Write<'_> {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn setup_token_use(&mut self, secret_sha256: &str, now: Timestamp) -> Result<Option<String>, StoreError> {
+    pub async fn setup_token_use(
+        &mut self,
+        secret_sha256: &str,
+        now: Timestamp,
+    ) -> Result<Option<String>, StoreError> {
         let row = sqlx::query(
             "UPDATE setup_token SET used_at = $1 WHERE secret_sha256 = $2 AND used_at IS NULL AND expires_at > $1 RETURNING role",
         )
@@ -92,12 +96,14 @@ impl Write<'_> {
         role: &str,
         expires_at: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO setup_token (secret_sha256, role, expires_at) VALUES ($1, $2, $3)")
-            .bind(secret_sha256.to_owned())
-            .bind(role.to_owned())
-            .bind(expires_at.as_micros())
-            .execute(&mut *self.transaction)
-            .await?;
+        sqlx::query(
+            "INSERT INTO setup_token (secret_sha256, role, expires_at) VALUES ($1, $2, $3)",
+        )
+        .bind(secret_sha256.to_owned())
+        .bind(role.to_owned())
+        .bind(expires_at.as_micros())
+        .execute(&mut *self.transaction)
+        .await?;
         Ok(())
     }
 
@@ -124,7 +130,11 @@ impl Write<'_> {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn officer_rehash(&mut self, id: OfficerId, password_hash: &str) -> Result<(), StoreError> {
+    pub async fn officer_rehash(
+        &mut self,
+        id: OfficerId,
+        password_hash: &str,
+    ) -> Result<(), StoreError> {
         sqlx::query("UPDATE officer SET password_hash = $1 WHERE id = $2")
             .bind(password_hash.to_owned())
             .bind(id.to_string())
@@ -196,15 +206,23 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn officer_name(&self, id: OfficerId) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = sqlx::query("SELECT name_sealed FROM officer WHERE id = $1").bind(id.to_string());
-        self.optional(query).await?.map(|row| Ok(row.try_get(0)?)).transpose()
+        let query =
+            sqlx::query("SELECT name_sealed FROM officer WHERE id = $1").bind(id.to_string());
+        self.optional(query)
+            .await?
+            .map(|row| Ok(row.try_get(0)?))
+            .transpose()
     }
 
     /// Could this set-up token be used now?
     ///
     /// # Errors
     /// The database failed.
-    pub async fn setup_token_is_open(&self, secret_sha256: &str, now: Timestamp) -> Result<bool, StoreError> {
+    pub async fn setup_token_is_open(
+        &self,
+        secret_sha256: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let query = sqlx::query(
             "SELECT role FROM setup_token WHERE secret_sha256 = $1 AND used_at IS NULL AND expires_at > $2",
         )

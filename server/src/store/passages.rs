@@ -1,7 +1,8 @@
 //! Passages, door reports and reviews.
 
 use sallyport_domain::{
-    Direction, GateId, OfficerId, PadAssessment, QualityDefect, ReasonCode, SubjectId, Timestamp, TransactionId, Verdict,
+    Direction, GateId, OfficerId, PadAssessment, QualityDefect, ReasonCode, SubjectId, Timestamp,
+    TransactionId, Verdict,
 };
 use serde::de::DeserializeOwned;
 use sqlx::Row;
@@ -118,22 +119,32 @@ fn signed(number: u64) -> i64 {
 }
 
 fn review_row(row: &AnyRow) -> Result<Option<ReviewRow>, StoreError> {
-    let Some(officer) = row.try_get::<Option<String>, _>(18)? else { return Ok(None) };
+    let Some(officer) = row.try_get::<Option<String>, _>(18)? else {
+        return Ok(None);
+    };
     Ok(Some(ReviewRow {
-        officer: officer.parse().map_err(|_| StoreError::Corrupt("review.officer_id"))?,
+        officer: officer
+            .parse()
+            .map_err(|_| StoreError::Corrupt("review.officer_id"))?,
         verdict: coded(row.try_get(19)?, "review.verdict")?,
         reason_sealed: row.try_get(20)?,
         decided_at: Timestamp::from_micros(row.try_get(21)?),
         log_index: index(row.try_get(22)?)?,
-        fetched_at: row.try_get::<Option<i64>, _>(23)?.map(Timestamp::from_micros),
+        fetched_at: row
+            .try_get::<Option<i64>, _>(23)?
+            .map(Timestamp::from_micros),
     }))
 }
 
 fn passage_row(row: &AnyRow) -> Result<PassageRow, StoreError> {
     let text = |column: usize| row.try_get::<String, _>(column);
     Ok(PassageRow {
-        transaction: text(0)?.parse().map_err(|_| StoreError::Corrupt("passage.transaction_id"))?,
-        gate: text(1)?.parse().map_err(|_| StoreError::Corrupt("passage.gate_id"))?,
+        transaction: text(0)?
+            .parse()
+            .map_err(|_| StoreError::Corrupt("passage.transaction_id"))?,
+        gate: text(1)?
+            .parse()
+            .map_err(|_| StoreError::Corrupt("passage.gate_id"))?,
         direction: coded(text(2)?, "passage.direction")?,
         captured_at: Timestamp::from_micros(row.try_get(3)?),
         decided_at: Timestamp::from_micros(row.try_get(4)?),
@@ -147,10 +158,15 @@ fn passage_row(row: &AnyRow) -> Result<PassageRow, StoreError> {
         request_sha256: text(12)?,
         door_nonce: text(13)?,
         // PostgreSQL gives a 32-bit integer here, SQLite a 64-bit one.
-        has_picture: row.try_get::<i64, _>(14).or_else(|_| row.try_get::<i32, _>(14).map(i64::from))? != 0,
+        has_picture: row
+            .try_get::<i64, _>(14)
+            .or_else(|_| row.try_get::<i32, _>(14).map(i64::from))?
+            != 0,
         log_index: index(row.try_get(15)?)?,
         door_outcome: row.try_get(16)?,
-        door_at: row.try_get::<Option<i64>, _>(17)?.map(Timestamp::from_micros),
+        door_at: row
+            .try_get::<Option<i64>, _>(17)?
+            .map(Timestamp::from_micros),
         review: review_row(row)?,
     })
 }
@@ -165,7 +181,10 @@ impl Write<'_> {
     /// # Errors
     /// The database failed.
     pub async fn passage(&mut self, id: TransactionId) -> Result<Option<PassageRow>, StoreError> {
-        let row = sqlx::query(ONE).bind(id.to_string()).fetch_optional(&mut *self.transaction).await?;
+        let row = sqlx::query(ONE)
+            .bind(id.to_string())
+            .fetch_optional(&mut *self.transaction)
+            .await?;
         row.as_ref().map(passage_row).transpose()
     }
 
@@ -173,7 +192,11 @@ impl Write<'_> {
     ///
     /// # Errors
     /// The database failed, or it exists.
-    pub async fn passage_insert(&mut self, row: &PassageRow, attachment: Option<Vec<u8>>) -> Result<(), StoreError> {
+    pub async fn passage_insert(
+        &mut self,
+        row: &PassageRow,
+        attachment: Option<Vec<u8>>,
+    ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO passage (transaction_id, gate_id, direction, captured_at, decided_at, verdict, reason, candidates, \
              pad, defects, policy, model, request_sha256, door_nonce, attachment_sealed, log_index) \
@@ -204,7 +227,11 @@ impl Write<'_> {
     ///
     /// # Errors
     /// The database failed, or the passage was reviewed already.
-    pub async fn review_insert(&mut self, id: TransactionId, review: &ReviewRow) -> Result<(), StoreError> {
+    pub async fn review_insert(
+        &mut self,
+        id: TransactionId,
+        review: &ReviewRow,
+    ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO review (transaction_id, officer_id, verdict, reason_sealed, decided_at, log_index) \
              VALUES ($1, $2, $3, $4, $5, $6)",
@@ -224,12 +251,18 @@ impl Write<'_> {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn review_fetch(&mut self, id: TransactionId, now: Timestamp) -> Result<bool, StoreError> {
-        let done = sqlx::query("UPDATE review SET fetched_at = $1 WHERE transaction_id = $2 AND fetched_at IS NULL")
-            .bind(now.as_micros())
-            .bind(id.to_string())
-            .execute(&mut *self.transaction)
-            .await?;
+    pub async fn review_fetch(
+        &mut self,
+        id: TransactionId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE review SET fetched_at = $1 WHERE transaction_id = $2 AND fetched_at IS NULL",
+        )
+        .bind(now.as_micros())
+        .bind(id.to_string())
+        .execute(&mut *self.transaction)
+        .await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -237,15 +270,23 @@ impl Write<'_> {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn door_report(&mut self, id: TransactionId) -> Result<Option<DoorReportRow>, StoreError> {
-        let row = sqlx::query("SELECT gate_id, outcome, at, sequence FROM door_report WHERE transaction_id = $1")
-            .bind(id.to_string())
-            .fetch_optional(&mut *self.transaction)
-            .await?;
+    pub async fn door_report(
+        &mut self,
+        id: TransactionId,
+    ) -> Result<Option<DoorReportRow>, StoreError> {
+        let row = sqlx::query(
+            "SELECT gate_id, outcome, at, sequence FROM door_report WHERE transaction_id = $1",
+        )
+        .bind(id.to_string())
+        .fetch_optional(&mut *self.transaction)
+        .await?;
         row.map(|row| {
             Ok(DoorReportRow {
                 transaction: id,
-                gate: row.try_get::<String, _>(0)?.parse().map_err(|_| StoreError::Corrupt("door_report.gate_id"))?,
+                gate: row
+                    .try_get::<String, _>(0)?
+                    .parse()
+                    .map_err(|_| StoreError::Corrupt("door_report.gate_id"))?,
                 outcome: row.try_get(1)?,
                 at: Timestamp::from_micros(row.try_get(2)?),
                 sequence: row.try_get(3)?,
@@ -258,7 +299,11 @@ impl Write<'_> {
     ///
     /// # Errors
     /// The database failed, or it exists.
-    pub async fn door_report_insert(&mut self, report: &DoorReportRow, log_index: u64) -> Result<bool, StoreError> {
+    pub async fn door_report_insert(
+        &mut self,
+        report: &DoorReportRow,
+        log_index: u64,
+    ) -> Result<bool, StoreError> {
         sqlx::query(
             "INSERT INTO door_report (transaction_id, gate_id, outcome, at, sequence, log_index) \
              VALUES ($1, $2, $3, $4, $5, $6)",
@@ -290,15 +335,25 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn passage(&self, id: TransactionId) -> Result<Option<PassageRow>, StoreError> {
-        self.optional(sqlx::query(ONE).bind(id.to_string())).await?.as_ref().map(passage_row).transpose()
+        self.optional(sqlx::query(ONE).bind(id.to_string()))
+            .await?
+            .as_ref()
+            .map(passage_row)
+            .transpose()
     }
 
     /// Passages with a log index below `before`, newest first.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn passages(&self, before: Option<i64>, limit: u32) -> Result<Vec<PassageRow>, StoreError> {
-        let query = sqlx::query(RECENT).bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit));
+    pub async fn passages(
+        &self,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<PassageRow>, StoreError> {
+        let query = sqlx::query(RECENT)
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(i64::from(limit));
         self.all(query).await?.iter().map(passage_row).collect()
     }
 
@@ -307,8 +362,12 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn passage_picture(&self, id: TransactionId) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = sqlx::query("SELECT attachment_sealed FROM passage WHERE transaction_id = $1").bind(id.to_string());
+        let query = sqlx::query("SELECT attachment_sealed FROM passage WHERE transaction_id = $1")
+            .bind(id.to_string());
         let row = self.optional(query).await?;
-        Ok(row.map(|row| row.try_get::<Option<Vec<u8>>, _>(0)).transpose()?.flatten())
+        Ok(row
+            .map(|row| row.try_get::<Option<Vec<u8>>, _>(0))
+            .transpose()?
+            .flatten())
     }
 }

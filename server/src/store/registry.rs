@@ -40,8 +40,7 @@ pub struct ReferenceRow {
     pub photograph_sealed: Option<Vec<u8>>,
 }
 
-const SUBJECT: &str =
-    "SELECT id, key_wrapped, record_sealed, submission_sha256, log_index FROM subject WHERE id = $1";
+const SUBJECT: &str = "SELECT id, key_wrapped, record_sealed, submission_sha256, log_index FROM subject WHERE id = $1";
 const SUBJECTS: &str =
     "SELECT id, key_wrapped, record_sealed, submission_sha256, log_index FROM subject ORDER BY id";
 const REFERENCES: &str = "SELECT id, subject_id, modality, model, template_sealed, source_sha256, photograph_sealed \
@@ -49,18 +48,28 @@ const REFERENCES: &str = "SELECT id, subject_id, modality, model, template_seale
 
 fn subject_row(row: &AnyRow) -> Result<SubjectRow, StoreError> {
     Ok(SubjectRow {
-        id: row.try_get::<String, _>(0)?.parse().map_err(|_| StoreError::Corrupt("subject.id"))?,
+        id: row
+            .try_get::<String, _>(0)?
+            .parse()
+            .map_err(|_| StoreError::Corrupt("subject.id"))?,
         key_wrapped: row.try_get(1)?,
         record_sealed: row.try_get(2)?,
         submission_sha256: row.try_get(3)?,
-        log_index: u64::try_from(row.try_get::<i64, _>(4)?).map_err(|_| StoreError::Corrupt("subject.log_index"))?,
+        log_index: u64::try_from(row.try_get::<i64, _>(4)?)
+            .map_err(|_| StoreError::Corrupt("subject.log_index"))?,
     })
 }
 
 fn reference_row(row: &AnyRow) -> Result<ReferenceRow, StoreError> {
     Ok(ReferenceRow {
-        id: row.try_get::<String, _>(0)?.parse().map_err(|_| StoreError::Corrupt("reference.id"))?,
-        subject: row.try_get::<String, _>(1)?.parse().map_err(|_| StoreError::Corrupt("reference.subject_id"))?,
+        id: row
+            .try_get::<String, _>(0)?
+            .parse()
+            .map_err(|_| StoreError::Corrupt("reference.id"))?,
+        subject: row
+            .try_get::<String, _>(1)?
+            .parse()
+            .map_err(|_| StoreError::Corrupt("reference.subject_id"))?,
         modality: row.try_get(2)?,
         model: row.try_get(3)?,
         template_sealed: row.try_get(4)?,
@@ -75,7 +84,10 @@ impl Write<'_> {
     /// # Errors
     /// The database failed.
     pub async fn subject(&mut self, id: SubjectId) -> Result<Option<SubjectRow>, StoreError> {
-        let row = sqlx::query(SUBJECT).bind(id.to_string()).fetch_optional(&mut *self.transaction).await?;
+        let row = sqlx::query(SUBJECT)
+            .bind(id.to_string())
+            .fetch_optional(&mut *self.transaction)
+            .await?;
         row.as_ref().map(subject_row).transpose()
     }
 
@@ -83,7 +95,11 @@ impl Write<'_> {
     ///
     /// # Errors
     /// The database failed, or the subject exists.
-    pub async fn subject_insert(&mut self, row: &SubjectRow, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn subject_insert(
+        &mut self,
+        row: &SubjectRow,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO subject (id, key_wrapped, record_sealed, submission_sha256, log_index, created_at) \
              VALUES ($1, $2, $3, $4, $5, $6)",
@@ -103,7 +119,11 @@ impl Write<'_> {
     ///
     /// # Errors
     /// The database failed, or it exists.
-    pub async fn reference_insert(&mut self, row: &ReferenceRow, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn reference_insert(
+        &mut self,
+        row: &ReferenceRow,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO reference (id, subject_id, modality, model, template_sealed, source_sha256, photograph_sealed, \
              created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
@@ -125,7 +145,11 @@ impl Write<'_> {
     ///
     /// # Errors
     /// The database failed.
-    pub async fn subject_update(&mut self, id: SubjectId, record_sealed: Vec<u8>) -> Result<bool, StoreError> {
+    pub async fn subject_update(
+        &mut self,
+        id: SubjectId,
+        record_sealed: Vec<u8>,
+    ) -> Result<bool, StoreError> {
         let done = sqlx::query("UPDATE subject SET record_sealed = $1 WHERE id = $2")
             .bind(record_sealed)
             .bind(id.to_string())
@@ -168,7 +192,11 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn subject(&self, id: SubjectId) -> Result<Option<SubjectRow>, StoreError> {
-        self.optional(sqlx::query(SUBJECT).bind(id.to_string())).await?.as_ref().map(subject_row).transpose()
+        self.optional(sqlx::query(SUBJECT).bind(id.to_string()))
+            .await?
+            .as_ref()
+            .map(subject_row)
+            .transpose()
     }
 
     /// All subjects.
@@ -176,7 +204,11 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn subjects(&self) -> Result<Vec<SubjectRow>, StoreError> {
-        self.all(sqlx::query(SUBJECTS)).await?.iter().map(subject_row).collect()
+        self.all(sqlx::query(SUBJECTS))
+            .await?
+            .iter()
+            .map(subject_row)
+            .collect()
     }
 
     /// References of one subject.
@@ -184,7 +216,11 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn references(&self, subject: SubjectId) -> Result<Vec<ReferenceRow>, StoreError> {
-        self.all(sqlx::query(REFERENCES).bind(subject.to_string())).await?.iter().map(reference_row).collect()
+        self.all(sqlx::query(REFERENCES).bind(subject.to_string()))
+            .await?
+            .iter()
+            .map(reference_row)
+            .collect()
     }
 
     /// Changes after `seq`, oldest first.
@@ -192,12 +228,18 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn registry_changes(&self, seq: i64) -> Result<Vec<(i64, SubjectId)>, StoreError> {
-        let query = sqlx::query("SELECT seq, subject_id FROM registry_change WHERE seq > $1 ORDER BY seq").bind(seq);
+        let query =
+            sqlx::query("SELECT seq, subject_id FROM registry_change WHERE seq > $1 ORDER BY seq")
+                .bind(seq);
         let rows = self.all(query).await?;
         rows.iter()
             .map(|row| {
                 let id = row.try_get::<String, _>(1)?;
-                Ok((row.try_get(0)?, id.parse().map_err(|_| StoreError::Corrupt("registry_change.subject_id"))?))
+                Ok((
+                    row.try_get(0)?,
+                    id.parse()
+                        .map_err(|_| StoreError::Corrupt("registry_change.subject_id"))?,
+                ))
             })
             .collect()
     }

@@ -1,5 +1,8 @@
 //! The whole system on real photographs: enrol, pass, decide, open, verify.
-#![expect(clippy::print_stdout, reason = "the demo talks to the person who runs it")]
+#![expect(
+    clippy::print_stdout,
+    reason = "the demo talks to the person who runs it"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -42,18 +45,27 @@ fn step(text: &str) {
 
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let checkout = Checkout::find()?;
-    let root = arguments.folder.clone().unwrap_or_else(|| checkout.root.join(".demo"));
+    let root = arguments
+        .folder
+        .clone()
+        .unwrap_or_else(|| checkout.root.join(".demo"));
     replace(&root)?;
 
     step("Scenes from the fixture pictures; the people in them stand for fictional persons");
     let scenes = root.join("scenes");
-    checkout.run("sallyport-scenes", [checkout.cache().join("fixtures"), scenes.clone()])?;
+    checkout.run(
+        "sallyport-scenes",
+        [checkout.cache().join("fixtures"), scenes.clone()],
+    )?;
     let expected = Expected::load(&scenes)?;
     println!("   {} passages to replay", expected.passage.len());
 
     step("A new installation: keys, private certificate authority, database");
     let site = Site::create(&root)?;
-    println!("   data in {}, server listening", root.join("data").display());
+    println!(
+        "   data in {}, server listening",
+        root.join("data").display()
+    );
 
     step("An enrolment station and a gate join with one-time tokens");
     let station = site.join("station", "entry")?;
@@ -64,7 +76,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     for _ in 0..2 {
         let said = checkout.run(
             "sallyport-gate",
-            ["import", &scenes.join("enrol").display().to_string(), "--state", &station.display().to_string()],
+            [
+                "import",
+                &scenes.join("enrol").display().to_string(),
+                "--state",
+                &station.display().to_string(),
+            ],
         )?;
         println!("   {}", said.trim().replace('\n', "\n   "));
     }
@@ -73,14 +90,21 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let config = site.write_gate_config(&gate, &scenes.join("passages"), 1)?;
     let mut number = 0;
     let outcomes = site.replay(&config, |outcome| {
-        let label = expected.passage.get(number).map_or("?", |passage| passage.folder.as_str());
+        let label = expected
+            .passage
+            .get(number)
+            .map_or("?", |passage| passage.folder.as_str());
         println!("   {label:<22} {}", describe(outcome));
         number += 1;
     })?;
 
     step("The audit log, exported and checked by the inspector's own program, offline");
     let (export, said) = site.verified_log("audit-export")?;
-    println!("   {}\n   export in {}", said.trim().replace('\n', "\n   "), export.display());
+    println!(
+        "   {}\n   export in {}",
+        said.trim().replace('\n', "\n   "),
+        export.display()
+    );
 
     let wrong = compare(&expected, &outcomes);
     step("Summary");
@@ -114,7 +138,11 @@ fn keep_running(mut site: Site, config: &Path) -> anyhow::Result<()> {
     loop {
         for _ in 0..120 {
             std::thread::sleep(Duration::from_secs(1));
-            anyhow::ensure!(!site.server.has_ended()?, "the server ended:\n{}", site.server.tail());
+            anyhow::ensure!(
+                !site.server.has_ended()?,
+                "the server ended:\n{}",
+                site.server.tail()
+            );
         }
         if let Err(error) = site.replay(config, |outcome| println!("   {}", describe(outcome))) {
             println!("   a replay failed: {error:#}");
@@ -126,7 +154,10 @@ fn keep_running(mut site: Site, config: &Path) -> anyhow::Result<()> {
 fn replace(root: &Path) -> anyhow::Result<()> {
     let marker = root.join("this-is-a-sallyport-demo");
     if root.exists() {
-        let empty = std::fs::read_dir(root).with_context(|| format!("reading {}", root.display()))?.next().is_none();
+        let empty = std::fs::read_dir(root)
+            .with_context(|| format!("reading {}", root.display()))?
+            .next()
+            .is_none();
         anyhow::ensure!(
             empty || marker.exists(),
             "{} exists and is not an earlier demo; choose another folder with --folder",
@@ -139,20 +170,36 @@ fn replace(root: &Path) -> anyhow::Result<()> {
 }
 
 fn describe(outcome: &Outcome) -> String {
-    let door = if outcome.door { "door released" } else { "door shut" };
-    let entry = outcome.log_index.map_or_else(String::new, |index| format!(", log entry {index}"));
-    format!("{:<18} {:<32} {door}{entry}", outcome.verdict, outcome.reason)
+    let door = if outcome.door {
+        "door released"
+    } else {
+        "door shut"
+    };
+    let entry = outcome
+        .log_index
+        .map_or_else(String::new, |index| format!(", log entry {index}"));
+    format!(
+        "{:<18} {:<32} {door}{entry}",
+        outcome.verdict, outcome.reason
+    )
 }
 
 /// What differs from the expectation. A failure to acquire is a refusal with a cue.
 fn compare(expected: &Expected, outcomes: &[Outcome]) -> Vec<String> {
     let mut wrong = Vec::new();
     if expected.passage.len() != outcomes.len() {
-        wrong.push(format!("{} passages were expected, {} happened", expected.passage.len(), outcomes.len()));
+        wrong.push(format!(
+            "{} passages were expected, {} happened",
+            expected.passage.len(),
+            outcomes.len()
+        ));
     }
     for (passage, outcome) in expected.passage.iter().zip(outcomes) {
-        let verdict =
-            if outcome.verdict == "failure_to_acquire" { "refuse" } else { outcome.verdict.as_str() };
+        let verdict = if outcome.verdict == "failure_to_acquire" {
+            "refuse"
+        } else {
+            outcome.verdict.as_str()
+        };
         if !passage.verdicts.iter().any(|allowed| allowed == verdict) {
             wrong.push(format!(
                 "{} ({}) should be {} and is {} ({})",
@@ -164,7 +211,10 @@ fn compare(expected: &Expected, outcomes: &[Outcome]) -> Vec<String> {
             ));
         }
         if outcome.door != (verdict == "grant") {
-            wrong.push(format!("{}: the door and the decision differ", passage.folder));
+            wrong.push(format!(
+                "{}: the door and the decision differ",
+                passage.folder
+            ));
         }
     }
     wrong
