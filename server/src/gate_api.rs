@@ -37,7 +37,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(40);
 const POLL: Duration = Duration::from_secs(25);
 
 /// The routes of the gate interface.
-#[must_use]
 pub fn router(state: AppState) -> Router {
     Router::new()
         .route(paths::JOIN, post(join))

@@ -67,8 +67,8 @@ pub fn default_policy() -> GatePolicy {
     GatePolicy {
         version: "default-1".to_owned(),
         purpose: Purpose::Access,
-        fpir_target: 1e-3,
-        fmr_target: 1e-3,
+        fpir_target: 1e-4,
+        fmr_target: 1e-4,
         pad: PadPolicy::Advisory,
         unrecognised: UnrecognisedPolicy::Refer,
         rules: vec![AccessRule {

@@ -14,7 +14,6 @@ use axum::routing::{get, post};
 use crate::state::AppState;
 
 /// The console's routes.
-#[must_use]
 pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/", get(live::page))

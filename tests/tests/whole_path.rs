@@ -1,0 +1,147 @@
+//! From camera frame to opened door and verified log, with the real programs on the fixture pictures.
+
+use std::path::Path;
+
+use sallyport_tests::installation::Checkout;
+use sallyport_tests::scenes::Expected;
+use sallyport_tests::site::Site;
+
+fn bytes_below(folder: &Path, found: &mut Vec<(std::path::PathBuf, Vec<u8>)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            bytes_below(&path, found);
+        } else {
+            found.push((path.clone(), std::fs::read(&path).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn mates_pass_strangers_do_not_and_the_log_verifies() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkout = Checkout::find().unwrap();
+    let scenes = folder.path().join("scenes");
+    checkout
+        .run(
+            "sallyport-scenes",
+            [checkout.cache().join("fixtures"), scenes.clone()],
+        )
+        .unwrap();
+    let expected = Expected::load(&scenes).unwrap();
+    let mut site = Site::create(folder.path()).unwrap();
+    let station = site.join("station", "entry").unwrap();
+    let gate = site.join("front-in", "entry").unwrap();
+    let enrol = scenes.join("enrol").display().to_string();
+    let station = station.display().to_string();
+    checkout
+        .run("sallyport-gate", ["import", &enrol, "--state", &station])
+        .unwrap();
+
+    let config = site
+        .write_gate_config(&gate, &scenes.join("passages"), 1)
+        .unwrap();
+    let outcomes = site.replay(&config, |_| {}).unwrap();
+    assert_eq!(outcomes.len(), expected.passage.len());
+    for (passage, outcome) in expected.passage.iter().zip(&outcomes) {
+        let verdict = if outcome.verdict == "failure_to_acquire" {
+            "refuse"
+        } else {
+            &outcome.verdict
+        };
+        assert!(
+            passage.verdicts.iter().any(|allowed| allowed == verdict),
+            "{}: {outcome:?}",
+            passage.folder
+        );
+        assert_eq!(
+            outcome.door,
+            verdict == "grant",
+            "{}: {outcome:?}",
+            passage.folder
+        );
+    }
+    let reason = |folder: &str| {
+        let at = expected
+            .passage
+            .iter()
+            .position(|passage| passage.folder.contains(folder))
+            .unwrap();
+        outcomes[at].reason.clone()
+    };
+    assert_eq!(reason("blurred"), "blurred");
+    assert_eq!(
+        reason("picture-of-picture"),
+        "presentation_attack_suspected"
+    );
+    assert_eq!(reason("two-people"), "several_people");
+
+    // The server comes back after a kill with everything that it answered, and the log verifies.
+    site.server.kill().unwrap();
+    site.restart_server().unwrap();
+    let (export, said) = site.verified_log("export").unwrap();
+    assert!(said.contains("VERIFIED"), "{said}");
+    let table = checkout
+        .run(
+            "sallyport-audit",
+            ["export-csv", &export.display().to_string()],
+        )
+        .unwrap();
+    let passages = table
+        .lines()
+        .filter(|line| line.split(',').nth(2) == Some("passage"))
+        .count();
+    assert!(passages >= outcomes.len() - 1, "{table}");
+
+    // Display names stand nowhere in clear on the server's side, nor in any log of it.
+    let mut files = Vec::new();
+    bytes_below(&folder.path().join("data"), &mut files);
+    bytes_below(&export, &mut files);
+    files.push((
+        "server.log".into(),
+        std::fs::read(folder.path().join("server.log")).unwrap(),
+    ));
+    for (path, bytes) in files {
+        assert!(
+            !bytes.windows(8).any(|window| window == b"person-a"),
+            "a name is in {}",
+            path.display()
+        );
+    }
+    site.server.stop().unwrap();
+}
+
+/// A changed database does not start, and an edited export does not verify.
+#[test]
+fn a_rolled_back_database_is_refused_at_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::create(folder.path()).unwrap();
+    let data = folder.path().join("data");
+    site.join("front-in", "entry").unwrap();
+    site.verified_log("export-1").unwrap();
+    site.server.kill().unwrap();
+    let kept = folder.path().join("kept");
+    std::fs::create_dir(&kept).unwrap();
+    for entry in std::fs::read_dir(&data).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, kept.join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    site.restart_server().unwrap();
+    site.server_command(&["gate", "token", "front-in"]).unwrap();
+    site.verified_log("export-2").unwrap();
+    site.server.kill().unwrap();
+    // The database of before, the checkpoint file of now.
+    for name in ["sallyport.db", "sallyport.db-wal", "sallyport.db-shm"] {
+        let _ = std::fs::remove_file(data.join(name));
+        if kept.join(name).exists() {
+            std::fs::copy(kept.join(name), data.join(name)).unwrap();
+        }
+    }
+    let error = site.restart_server().unwrap_err().to_string();
+    assert!(
+        error.contains("does not continue the signed checkpoint"),
+        "{error}"
+    );
+}
