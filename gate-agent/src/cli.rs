@@ -131,6 +131,20 @@ pub fn start_logging(json: bool) {
     };
 }
 
+/// The error with its causes, each said once: many of our sentences already contain their cause.
+#[must_use]
+pub fn error_text(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 /// Runs one command.
 ///
 /// # Errors
@@ -172,4 +186,38 @@ fn join(args: &JoinArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
 fn say(line: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     writeln!(std::io::stdout(), "{line}").context("cannot write to standard output")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_is_consistent_and_every_command_has_an_example() {
+        use clap::CommandFactory as _;
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for sub in command
+            .get_subcommands()
+            .filter(|sub| sub.get_name() != "help")
+        {
+            let help = sub
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(help.contains("Example"), "{}", sub.get_name());
+        }
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let inner = crate::uplink::UplinkError::Unreachable("no route".to_owned());
+        let joined = anyhow::Error::from(crate::join::JoinError::Uplink(inner));
+        let text = error_text(&joined);
+        assert_eq!(text.matches("no route").count(), 1, "{text}");
+        let text = error_text(&joined.context("outer"));
+        assert!(text.starts_with("outer: joining failed"), "{text}");
+        assert_eq!(text.matches("no route").count(), 1, "{text}");
+    }
 }

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     match cli::run(cli, deps) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("sallyport-gate: {error:#}");
+            eprintln!("sallyport-gate: {}", cli::error_text(&error));
             ExitCode::FAILURE
         }
     }

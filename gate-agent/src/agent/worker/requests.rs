@@ -122,7 +122,10 @@ impl Worker {
         ask: impl FnOnce(&Shared) -> Option<Result<PassageDecision, UplinkError>> + Send + 'static,
     ) -> Result<(), String> {
         let shared = self.shared.clone();
-        shared.in_flight.fetch_add(1, Ordering::SeqCst);
+        // A review is not counted: while one is awaited the gate is not idle anyway, and a cancelled
+        // one must not hold up the end of `run --once` by its long poll.
+        let counted = usize::from(!reviewed);
+        shared.in_flight.fetch_add(counted, Ordering::SeqCst);
         let started = thread::Builder::new().name(name.to_owned()).spawn(move || {
             if let Some(result) = ask(&shared) {
                 shared.inbox.put_note(Note::Decision {
@@ -131,10 +134,10 @@ impl Worker {
                     reviewed,
                 });
             }
-            shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+            shared.in_flight.fetch_sub(counted, Ordering::SeqCst);
         });
         started.map(drop).map_err(|error| {
-            self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+            self.shared.in_flight.fetch_sub(counted, Ordering::SeqCst);
             format!("a thread could not be started: {error}")
         })
     }
