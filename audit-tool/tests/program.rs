@@ -1,4 +1,5 @@
 //! The program as an inspector runs it.
+#![expect(clippy::unwrap_used, reason = "a test stops when something is wrong")]
 
 use std::path::Path;
 use std::process::{Command, Output};

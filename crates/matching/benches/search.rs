@@ -1,11 +1,10 @@
 //! Exact search beside a plain loop and beside the time to stream the same memory once.
 #![expect(
     clippy::print_stdout,
-    missing_docs,
     clippy::unwrap_used,
-    reason = "a benchmark prints"
+    clippy::indexing_slicing,
+    reason = "a benchmark prints, and stops when something is wrong"
 )]
-#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

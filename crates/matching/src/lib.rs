@@ -4,7 +4,7 @@
 //! reference is compared with every probe in single precision, so nobody is missed by a shortlist. Templates are zeroed
 //! when they are removed and when the gallery is dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use numkong::Dot;
 use sallyport_domain::{
@@ -31,6 +31,8 @@ impl Drop for Block {
 #[derive(Default)]
 pub struct Gallery {
     blocks: BTreeMap<ModelDigest, Block>,
+    /// Which references are there, so that inserting a new one need not look through all.
+    known: BTreeSet<ReferenceId>,
 }
 
 impl std::fmt::Debug for Gallery {
@@ -80,7 +82,10 @@ impl Gallery {
         subject: SubjectId,
         template: &FaceTemplate,
     ) {
-        self.remove(reference);
+        if !self.known.insert(reference) {
+            self.remove(reference);
+            self.known.insert(reference);
+        }
         let block = self.blocks.entry(model).or_default();
         if block.rows.len() + FACE_TEMPLATE_DIMENSIONS > block.rows.capacity() {
             // Growing a vector would leave a copy of the templates in freed memory.
@@ -96,6 +101,9 @@ impl Gallery {
 
     /// Removes a reference; `true` when it was there.
     pub fn remove(&mut self, reference: ReferenceId) -> bool {
+        if !self.known.remove(&reference) {
+            return false;
+        }
         for block in self.blocks.values_mut() {
             let Some(at) = block.owners.iter().position(|(id, _)| *id == reference) else {
                 continue;

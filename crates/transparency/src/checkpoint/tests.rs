@@ -89,15 +89,12 @@ proptest! {
         let mut bytes = GOLDEN.as_bytes().to_vec();
         bytes[at] ^= 1 << bit;
         let witness_line = GOLDEN.rfind("\u{2014} witness").unwrap();
-        match Checkpoint::open(&bytes, &log) {
-            // Only the witness's line may change without the log's key noticing; the witness's key does.
-            Ok(_) => {
-                prop_assert!(at >= witness_line);
-                let note = Note::parse(&bytes).unwrap();
-                let verdict = CosignerKey::parse(WKEY).unwrap().verify(&note);
-                prop_assert!(verdict != Ok(Some(1_700_000_000)));
-            }
-            Err(_) => {}
+        // Only the witness's line may change without the log's key noticing; the witness's key does.
+        if Checkpoint::open(&bytes, &log).is_ok() {
+            prop_assert!(at >= witness_line);
+            let note = Note::parse(&bytes).unwrap();
+            let verdict = CosignerKey::parse(WKEY).unwrap().verify(&note);
+            prop_assert!(verdict != Ok(Some(1_700_000_000)));
         }
     }
 
