@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -125,6 +126,7 @@ pub(super) fn run(args: &RunArgs, deps: Deps) -> anyhow::Result<ExitCode> {
 fn printer(json: bool, deps: &Deps) -> EventSink {
     let clock = deps.clock.clone();
     let last = Mutex::new(());
+    let outage = AtomicBool::new(false);
     EventSink::new(move |event| {
         let at = clock.wall().to_rfc3339();
         let line = if json {
@@ -138,6 +140,30 @@ fn printer(json: bool, deps: &Deps) -> EventSink {
                 Err(_) => return,
             }
         } else {
+            // An outage is told once, not with every heartbeat.
+            let repeated = match &event {
+                AgentEvent::HeartbeatFailed { .. } => outage.swap(true, Ordering::SeqCst),
+                AgentEvent::Heartbeat => {
+                    outage.store(false, Ordering::SeqCst);
+                    true
+                }
+                AgentEvent::Camera { .. }
+                | AgentEvent::Shown { .. }
+                | AgentEvent::Cue { .. }
+                | AgentEvent::Submitted { .. }
+                | AgentEvent::Decided { .. }
+                | AgentEvent::Undecided { .. }
+                | AgentEvent::DoorReleased { .. }
+                | AgentEvent::DoorNotReleased { .. }
+                | AgentEvent::FailedToAcquire { .. }
+                | AgentEvent::Delivered { .. }
+                | AgentEvent::Idle
+                | AgentEvent::Finished
+                | AgentEvent::Trouble { .. } => false,
+            };
+            if repeated {
+                return;
+            }
             match sentence(&event) {
                 Some(sentence) => format!("{at}  {sentence}"),
                 None => return,
@@ -186,7 +212,7 @@ fn sentence(event: &AgentEvent) -> Option<String> {
             format!("NOT ACQUIRED {transaction}: {}", codes.join(", "))
         }
         AgentEvent::HeartbeatFailed { problem } => format!("server: {problem}"),
-        AgentEvent::Finished => "all replays are over, everything is answered".to_owned(),
+        AgentEvent::Finished => "all replays are over".to_owned(),
         AgentEvent::Trouble { problem } => format!("TROUBLE: {problem}"),
         AgentEvent::Cue { .. }
         | AgentEvent::Delivered { .. }
