@@ -181,7 +181,8 @@ async fn signed(state: &AppState, size: u64) -> Result<String, AuditError> {
 
 /// Replaces a file so that a power cut leaves either the old or the new content.
 fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let temporary = path.with_extension("new");
+    // A name of its own for each process: the command line and the server may both sign.
+    let temporary = path.with_extension(format!("new-{}", std::process::id()));
     let mut file = std::fs::File::create(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
@@ -192,12 +193,12 @@ fn replace_file(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     }
 }
 
-/// At start: the stored log must continue every checkpoint that was ever signed and kept, and its rows must fit the tree.
+/// The stored log must continue every checkpoint that was ever signed and kept. Quick: reads a few tree nodes.
 ///
 /// # Errors
-/// Rolled back, shortened or changed.
-pub async fn check(state: &AppState) -> Result<u64, AuditError> {
-    let size = state.store.log_size().await?;
+/// Rolled back or shortened.
+pub async fn check_checkpoints(state: &AppState) -> Result<u64, AuditError> {
+    // Checkpoints before the size: another process may append and sign in between.
     let mut known = Vec::new();
     if let Some(note) = state.store.checkpoint().await? {
         known.push(("in the database", note.into_bytes()));
@@ -213,6 +214,7 @@ pub async fn check(state: &AppState) -> Result<u64, AuditError> {
             });
         }
     }
+    let size = state.store.log_size().await?;
     for (place, note) in known {
         let rolled_back = |size, what: String| AuditError::RolledBack {
             size,
@@ -237,6 +239,15 @@ pub async fn check(state: &AppState) -> Result<u64, AuditError> {
             ));
         }
     }
+    Ok(size)
+}
+
+/// Before serving: the checkpoints, and every entry hashed anew and compared with the tree.
+///
+/// # Errors
+/// Rolled back, shortened or changed.
+pub async fn check(state: &AppState) -> Result<u64, AuditError> {
+    let size = check_checkpoints(state).await?;
     check_rows(state, size).await?;
     Ok(size)
 }
@@ -250,7 +261,8 @@ async fn check_rows(state: &AppState, size: u64) -> Result<(), AuditError> {
         if rows.is_empty() {
             break;
         }
-        for (index, bytes) in rows {
+        // Another process may have appended meanwhile.
+        for (index, bytes) in rows.into_iter().take_while(|(index, _)| *index < size) {
             if index != next {
                 return Err(gap(size, next));
             }

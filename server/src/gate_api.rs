@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Query, Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use sallyport_domain::{GateId, TransactionId};
 use sallyport_protocol::{
     DoorReport, EnrolmentSubmission, FailedAcquisition, Heartbeat, JoinRequest, PROTOCOL_VERSION,
-    PassageRequest, ProtocolError, paths,
+    PassageRequest, ProtocolError, RenewRequest, paths,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ use crate::state::AppState;
 use crate::store::gates::GateRow;
 use crate::tls::PeerCertificate;
 
+/// A signing request; anybody may send one.
+const JOIN_LIMIT: usize = 16 * 1024;
 /// A passage request: template and one picture.
 const PASSAGE_LIMIT: usize = 2 * 1024 * 1024;
 /// An enrolment: several pictures.
@@ -39,7 +41,14 @@ const POLL: Duration = Duration::from_secs(25);
 /// The routes of the gate interface.
 pub fn router(state: AppState) -> Router {
     Router::new()
-        .route(paths::JOIN, post(join))
+        .route(
+            paths::JOIN,
+            post(join).layer(DefaultBodyLimit::max(JOIN_LIMIT)),
+        )
+        .route(
+            paths::RENEW,
+            post(renew).layer(DefaultBodyLimit::max(JOIN_LIMIT)),
+        )
         .route(paths::PASSAGE, post(passage))
         .route(paths::DOOR_REPORT, post(door_report))
         .route(paths::FAILED_ACQUISITION, post(failed_acquisition))
@@ -134,7 +143,9 @@ impl From<GateError> for Refusal {
             GateError::Unknown => Self::new(StatusCode::NOT_FOUND, "unknown", message),
             GateError::BadToken => Self::new(StatusCode::FORBIDDEN, "bad_token", message),
             GateError::BadKey => Self::new(StatusCode::FORBIDDEN, "bad_key", message),
-            GateError::Authority(_) => Self::new(StatusCode::BAD_REQUEST, "bad_request", message),
+            GateError::Authority(_) | GateError::BadPolicy(_) => {
+                Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+            }
             GateError::Unavailable(_) => Self::unavailable(&error),
         }
     }
@@ -175,6 +186,31 @@ impl FromRequestParts<AppState> for Gate {
             .await
             .map_err(|error| Refusal::unavailable(&error))?;
         gate.map(Self).ok_or_else(refused)
+    }
+}
+
+/// A message's bytes, within the route's limit.
+struct Content(Bytes);
+
+impl FromRequest<AppState> for Content {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Refusal> {
+        Bytes::from_request(request, state)
+            .await
+            .map(Self)
+            .map_err(|rejection| match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => Refusal::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "too_large",
+                    "the message is larger than this route accepts; send a smaller picture",
+                ),
+                _ => Refusal::new(
+                    StatusCode::BAD_REQUEST,
+                    "incomplete",
+                    "the message did not arrive whole; send it again",
+                ),
+            })
     }
 }
 
@@ -225,15 +261,27 @@ fn answer<T: Serialize>(value: T) -> Response {
     axum::Json(value).into_response()
 }
 
-async fn join(State(state): State<AppState>, body: Bytes) -> Result<Response, Refusal> {
+async fn join(State(state): State<AppState>, Content(body): Content) -> Result<Response, Refusal> {
     let request: JoinRequest = message(&body)?;
     Ok(answer(gates::join(&state, &request).await?))
+}
+
+async fn renew(
+    State(state): State<AppState>,
+    Gate(gate): Gate,
+    Content(body): Content,
+) -> Result<Response, Refusal> {
+    let request: RenewRequest = message(&body)?;
+    same_gate(&gate, &request.gate)?;
+    Ok(answer(
+        gates::renew(&state, &gate.id, &request.csr_pem).await?,
+    ))
 }
 
 async fn passage(
     State(state): State<AppState>,
     Gate(gate): Gate,
-    body: Bytes,
+    Content(body): Content,
 ) -> Result<Response, Refusal> {
     let request: PassageRequest = message(&body)?;
     same_gate(&gate, &request.gate)?;
@@ -243,7 +291,7 @@ async fn passage(
 async fn door_report(
     State(state): State<AppState>,
     Gate(gate): Gate,
-    body: Bytes,
+    Content(body): Content,
 ) -> Result<Response, Refusal> {
     let report: DoorReport = message(&body)?;
     same_gate(&gate, &report.gate)?;
@@ -254,7 +302,7 @@ async fn door_report(
 async fn failed_acquisition(
     State(state): State<AppState>,
     Gate(gate): Gate,
-    body: Bytes,
+    Content(body): Content,
 ) -> Result<Response, Refusal> {
     let report: FailedAcquisition = message(&body)?;
     same_gate(&gate, &report.gate)?;
@@ -266,7 +314,7 @@ async fn failed_acquisition(
 async fn enrolment(
     State(state): State<AppState>,
     Gate(gate): Gate,
-    body: Bytes,
+    Content(body): Content,
 ) -> Result<Response, Refusal> {
     let submission: EnrolmentSubmission = message(&body)?;
     same_gate(&gate, &submission.station)?;
@@ -276,7 +324,7 @@ async fn enrolment(
 async fn heartbeat(
     State(state): State<AppState>,
     Gate(gate): Gate,
-    body: Bytes,
+    Content(body): Content,
 ) -> Result<Response, Refusal> {
     let beat: Heartbeat = message(&body)?;
     same_gate(&gate, &beat.gate)?;

@@ -40,6 +40,9 @@ pub enum GateError {
         "this device's key was revoked or belongs to another gate; join with a new state folder"
     )]
     BadKey,
+    /// The policy.
+    #[error("the policy is not acceptable: {0}")]
+    BadPolicy(&'static str),
     /// The signing request.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -98,6 +101,34 @@ fn gate_entry(
     })
 }
 
+/// A policy with error rates above this would let strangers in.
+const MAX_ERROR_RATE: f64 = 1e-2;
+
+fn validate(policy: &GatePolicy) -> Result<(), GateError> {
+    let rate = |rate: f64| rate > 0.0 && rate <= MAX_ERROR_RATE;
+    if !rate(policy.fpir_target) || !rate(policy.fmr_target) {
+        return Err(GateError::BadPolicy(
+            "fpir_target and fmr_target must be above 0 and at most 0.01",
+        ));
+    }
+    if policy.version.is_empty() || policy.version.len() > 64 {
+        return Err(GateError::BadPolicy("version must have 1 to 64 characters"));
+    }
+    let window = |window: &sallyport_domain::WeeklyWindow| {
+        window.from_minute < window.until_minute && window.until_minute <= 1_440
+    };
+    if !policy
+        .rules
+        .iter()
+        .all(|rule| rule.windows.iter().all(window))
+    {
+        return Err(GateError::BadPolicy(
+            "each window needs from_minute < until_minute <= 1440; split a window at midnight",
+        ));
+    }
+    Ok(())
+}
+
 /// Adds a gate.
 ///
 /// # Errors
@@ -109,6 +140,7 @@ pub async fn add(
     policy: &GatePolicy,
     actor: &str,
 ) -> Result<(), GateError> {
+    validate(policy)?;
     let now = state.clock.now();
     let text =
         serde_json::to_string(policy).map_err(|error| AuditError::Refused(error.to_string()))?;
@@ -173,11 +205,17 @@ fn secret_sha256(secret: &str) -> String {
 /// See [`GateError`].
 pub async fn join(state: &AppState, request: &JoinRequest) -> Result<JoinAnswer, GateError> {
     let now = state.clock.now();
-    let mut write = state.store.write().await?;
-    if !write
-        .join_token_use(&secret_sha256(&request.secret), &request.gate, now)
+    let secret = secret_sha256(&request.secret);
+    // Looked at before the writer's seat is taken: strangers must not make gates wait.
+    if !state
+        .store
+        .join_token_valid(&secret, &request.gate, now)
         .await?
     {
+        return Err(GateError::BadToken);
+    }
+    let mut write = state.store.write().await?;
+    if !write.join_token_use(&secret, &request.gate, now).await? {
         return Err(GateError::BadToken);
     }
     let certificate = state

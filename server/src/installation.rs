@@ -231,6 +231,6 @@ pub async fn open(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<AppState
         authority,
         newest,
     );
-    audit::check(&state).await?;
+    audit::check_checkpoints(&state).await?;
     Ok(state)
 }

@@ -8,9 +8,9 @@ use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable as _, OpModeR};
 use sallyport_domain::{
-    Decision, DecisionInput, FaceTemplate, GateCondition, GateId, GatePolicy, LocalMoment,
-    Modality, PadAssessment, ReasonCode, SearchOutcome, SubjectId, SubjectView, Timestamp,
-    TransactionId, Verdict, decide,
+    Decision, DecisionInput, Direction, FaceTemplate, GateCondition, GateId, GatePolicy,
+    LocalMoment, Modality, PadAssessment, ReasonCode, SearchOutcome, SubjectId, SubjectView,
+    Timestamp, TransactionId, Verdict, decide,
 };
 use sallyport_matching::Search;
 use sallyport_protocol::{
@@ -22,6 +22,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::audit::{self, AuditError};
+use crate::gates;
 use crate::registry;
 use crate::state::AppState;
 use crate::store::StoreError;
@@ -82,6 +83,7 @@ pub async fn request(
     request: PassageRequest,
 ) -> Result<PassageDecision, PassageError> {
     let probe = validate(&request)?;
+    same_direction(gate, request.direction)?;
     let request_sha256 = content_sha256(&request)?;
     if let Some(stored) = state.store.passage(request.transaction).await? {
         return repeat(state, &stored, &request_sha256);
@@ -137,6 +139,20 @@ pub async fn request(
     store(state, row, attachment, scores(&search)).await
 }
 
+/// Longest reason of a presentation attack vote.
+const MAX_VOTE_BYTES: usize = 500;
+
+/// A gate leads one way; a message about the other way is a mistake or a misuse.
+fn same_direction(gate: &GateRow, direction: Direction) -> Result<(), PassageError> {
+    if gates::direction(gate)? == direction {
+        Ok(())
+    } else {
+        Err(PassageError::Invalid(
+            "the message names another direction than the gate was added with",
+        ))
+    }
+}
+
 fn validate(request: &PassageRequest) -> Result<Option<Probe>, PassageError> {
     let nonce = &request.door_nonce;
     if nonce.len() != 32
@@ -146,6 +162,12 @@ fn validate(request: &PassageRequest) -> Result<Option<Probe>, PassageError> {
     {
         return Err(PassageError::Invalid(
             "door_nonce must be 16 random bytes in lower-case hexadecimal",
+        ));
+    }
+    let wordy = |vote: &sallyport_domain::PadVote| vote.reason.len() > MAX_VOTE_BYTES;
+    if request.pad.votes.iter().any(wordy) {
+        return Err(PassageError::Invalid(
+            "the reason of a presentation attack vote has at most 500 bytes",
         ));
     }
     if request.pad.votes.len() > 16 || request.defects.len() > 64 {
@@ -389,6 +411,7 @@ pub async fn failed_acquisition(
     if report.defects.len() > 64 {
         return Err(PassageError::Invalid("too many defects"));
     }
+    same_direction(gate, report.direction)?;
     let request_sha256 = content_sha256(&report)?;
     let policy: GatePolicy =
         serde_json::from_str(&gate.policy).map_err(|_| StoreError::Corrupt("gate.policy"))?;

@@ -20,7 +20,8 @@ use tower::ServiceExt as _;
 use crate::authority::ServerIdentity;
 
 /// Connections at once, per port. Further ones wait in the operating system's queue.
-const MAX_CONNECTIONS: usize = 1_024;
+/// Both ports together stay below the usual limit of 1,024 open files.
+const MAX_CONNECTIONS: usize = 400;
 /// A handshake that takes longer is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request's header that takes longer to arrive is dropped.

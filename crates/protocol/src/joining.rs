@@ -97,6 +97,18 @@ impl fmt::Debug for JoinRequest {
     }
 }
 
+/// A joined gate asks for a new certificate, over a connection that shows the present one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenewRequest {
+    /// [`crate::PROTOCOL_VERSION`].
+    pub version: u16,
+    /// Which gate; must equal the client certificate's.
+    pub gate: GateId,
+    /// PKCS#10 certificate signing request, PEM, for the present key or a new one.
+    pub csr_pem: String,
+}
+
 /// What the gate keeps after joining.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -12,7 +12,9 @@ pub use door::{DOOR_ORDER_LIFETIME_MS, DoorOrder, DoorOutcome, DoorReport, Signe
 pub use enrolment::{
     EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission, FailedAcquisition,
 };
-pub use joining::{Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, JoinTokenError};
+pub use joining::{
+    Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, JoinTokenError, RenewRequest,
+};
 pub use passage::{PassageDecision, PassageRequest, Probe, ProtocolError, Sealed};
 
 /// Version of these messages; the server refuses others with status 400 and says which it speaks.
@@ -22,6 +24,8 @@ pub const PROTOCOL_VERSION: u16 = 1;
 pub mod paths {
     /// POST [`crate::JoinRequest`], no client certificate needed.
     pub const JOIN: &str = "/gate/v1/join";
+    /// POST [`crate::RenewRequest`], answered with [`crate::JoinAnswer`]; before the certificate ends, best at half its life.
+    pub const RENEW: &str = "/gate/v1/renew";
     /// POST [`crate::PassageRequest`], answered with [`crate::PassageDecision`].
     pub const PASSAGE: &str = "/gate/v1/passage";
     /// POST [`crate::DoorReport`]; idempotent by transaction.

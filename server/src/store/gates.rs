@@ -146,6 +146,25 @@ impl Write<'_> {
 }
 
 impl Store {
+    /// Could this join token be used now? Only [`Write::join_token_use`] decides.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn join_token_valid(
+        &self,
+        secret_sha256: &str,
+        gate: &GateId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let query = sqlx::query(
+            "SELECT gate_id FROM join_token WHERE secret_sha256 = $1 AND gate_id = $2 AND used_at IS NULL AND expires_at > $3",
+        )
+        .bind(secret_sha256.to_owned())
+        .bind(gate.as_str().to_owned())
+        .bind(now.as_micros());
+        Ok(self.optional(query).await?.is_some())
+    }
+
     /// Which gate may use this key now.
     ///
     /// # Errors
