@@ -1,0 +1,420 @@
+//! A server in this process, on free ports, with a clock that the test moves, and gates that speak real TLS to it.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use sallyport_domain::{
+    Direction, FaceTemplate, GateId, GatePolicy, Modality, ModelDigest, PadAssessment, PadKind,
+    PadVerdict, PadVote, SubjectCategory, SubjectId, Timestamp, TransactionId,
+};
+use sallyport_protocol::{
+    EnrolmentOutcome, EnrolmentSample, EnrolmentSubmission, JoinAnswer, JoinRequest, JoinToken,
+    PROTOCOL_VERSION, PassageDecision, PassageRequest, Probe, ProtocolError, paths,
+};
+use sallyport_server::clock::{Clock as _, ManualClock, SystemClock};
+use sallyport_server::config::Config;
+use sallyport_server::state::AppState;
+use sallyport_server::{gate_api, gates, installation, registry, tls};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+pub const MODEL: [u8; 32] = [7; 32];
+
+/// A running server.
+pub struct Rig {
+    pub folder: TempDir,
+    pub state: AppState,
+    pub clock: Arc<ManualClock>,
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+}
+
+pub fn config(cool_off_seconds: u32) -> Config {
+    Config {
+        site: "test-site".parse().unwrap(),
+        hostnames: vec!["localhost".to_owned()],
+        gate_listen: "127.0.0.1:0".parse().unwrap(),
+        console_listen: "127.0.0.1:0".parse().unwrap(),
+        database: std::env::var_os("SALLYPORT_TEST_DATABASE")
+            .map(|url| url.into_string().unwrap())
+            .unwrap_or_default(),
+        utc_offset_minutes: 0,
+        cool_off_seconds,
+    }
+}
+
+impl Rig {
+    pub async fn start() -> Self {
+        Self::start_with(0).await
+    }
+
+    pub async fn start_with(cool_off_seconds: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(SystemClock.now()));
+        let data = data(&folder);
+        installation::create(&data, &config(cool_off_seconds), &*clock)
+            .await
+            .unwrap();
+        Self::open(folder, clock).await
+    }
+
+    async fn open(folder: TempDir, clock: Arc<ManualClock>) -> Self {
+        let state = installation::open(&data(&folder), clock.clone())
+            .await
+            .unwrap();
+        registry::load(&state).await.unwrap();
+        let identity = state
+            .authority
+            .server_identity(&state.config.hostnames, clock.now())
+            .unwrap();
+        let tls = tls::gate_config(&identity, state.authority.der()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(tls::serve(
+            listener,
+            tls,
+            gate_api::router(state.clone()),
+            stopped,
+        ));
+        Self {
+            folder,
+            state,
+            clock,
+            address,
+            stop,
+        }
+    }
+
+    /// Stops and starts again on the same data.
+    pub async fn restart(self) -> Self {
+        self.stop.send(true).unwrap();
+        self.state.store.close().await;
+        Self::open(self.folder, self.clock).await
+    }
+
+    /// Ends the server and hands out its folder.
+    pub async fn end(self) -> (TempDir, Arc<ManualClock>) {
+        self.stop.send(true).unwrap();
+        self.state.store.close().await;
+        (self.folder, self.clock)
+    }
+
+    pub fn database(&self) -> PathBuf {
+        data(&self.folder).join("sallyport.db")
+    }
+
+    /// Adds a gate and lets it join.
+    pub async fn gate(&self, name: &str) -> Gate {
+        self.gate_with(name, &policy()).await
+    }
+
+    pub async fn gate_with(&self, name: &str, policy: &GatePolicy) -> Gate {
+        let id: GateId = name.parse().unwrap();
+        gates::add(&self.state, &id, Direction::Entry, policy, "test")
+            .await
+            .unwrap();
+        let token = gates::token(&self.state, &id, "test").await.unwrap();
+        let device = Device::new();
+        let answer: JoinAnswer = self
+            .stranger()
+            .post(paths::JOIN, &device.request(&token))
+            .await
+            .good();
+        Gate {
+            id,
+            client: self.client(Some((&answer.certificate_pem, &device.key_pem))),
+            answer,
+            device,
+        }
+    }
+
+    /// A client without certificate.
+    pub fn stranger(&self) -> Client {
+        self.client(None)
+    }
+
+    /// A client that trusts this server's authority and shows this certificate and key.
+    pub fn client(&self, identity: Option<(&str, &str)>) -> Client {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.state.authority.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match identity {
+            Some((certificate, key)) => config
+                .with_client_auth_cert(
+                    vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                    PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+                )
+                .unwrap(),
+            None => config.with_no_client_auth(),
+        };
+        Client {
+            config: Arc::new(config),
+            address: self.address,
+        }
+    }
+
+    pub fn transaction(&self, number: u64) -> TransactionId {
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&number.to_be_bytes());
+        TransactionId::new(self.clock.now(), random)
+    }
+}
+
+pub fn data(folder: &TempDir) -> PathBuf {
+    Path::new(folder.path()).join("data")
+}
+
+pub fn policy() -> GatePolicy {
+    gates::default_policy()
+}
+
+/// A device key that never leaves the test.
+pub struct Device {
+    pub key_pem: String,
+    pub csr_pem: String,
+}
+
+impl Device {
+    pub fn new() -> Self {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let csr = CertificateParams::default()
+            .serialize_request(&key)
+            .unwrap();
+        Self {
+            key_pem: key.serialize_pem(),
+            csr_pem: csr.pem().unwrap(),
+        }
+    }
+
+    pub fn request(&self, token: &JoinToken) -> JoinRequest {
+        JoinRequest {
+            version: PROTOCOL_VERSION,
+            gate: token.gate.clone(),
+            secret: token.secret.clone(),
+            csr_pem: self.csr_pem.clone(),
+        }
+    }
+}
+
+/// A joined gate.
+pub struct Gate {
+    pub id: GateId,
+    pub client: Client,
+    pub answer: JoinAnswer,
+    pub device: Device,
+}
+
+/// Sends one request per connection.
+#[derive(Clone)]
+pub struct Client {
+    config: Arc<ClientConfig>,
+    address: SocketAddr,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn good<T: DeserializeOwned>(self) -> T {
+        assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The status and the stable code of a refusal, which must be a proper protocol error with a sentence.
+    pub fn refused(self) -> (u16, String) {
+        let error: ProtocolError = serde_json::from_slice(&self.body).unwrap_or_else(|_| {
+            panic!("{}: {:?}", self.status, String::from_utf8_lossy(&self.body))
+        });
+        assert!(error.message.len() > 20, "{error:?}");
+        (self.status, error.code)
+    }
+}
+
+pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
+
+impl Client {
+    pub async fn connect(&self) -> std::io::Result<TlsStream> {
+        let stream = TcpStream::connect(self.address).await?;
+        tokio_rustls::TlsConnector::from(self.config.clone())
+            .connect(ServerName::try_from("localhost").unwrap(), stream)
+            .await
+    }
+
+    pub async fn post<T: Serialize>(&self, path: &str, message: &T) -> Answer {
+        self.send("POST", path, &serde_json::to_vec(message).unwrap())
+            .await
+            .unwrap()
+    }
+
+    pub async fn send(&self, method: &str, path: &str, body: &[u8]) -> std::io::Result<Answer> {
+        let mut stream = self.connect().await?;
+        exchange(&mut stream, method, path, body).await
+    }
+}
+
+/// One request on an open connection.
+pub async fn exchange(
+    stream: &mut TlsStream,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> std::io::Result<Answer> {
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    // A refused body may be cut off while it is being written; the answer is there all the same.
+    let _ = stream.write_all(body).await;
+    let _ = stream.flush().await;
+    let mut received = Vec::new();
+    loop {
+        if let Some(answer) = parsed(&received) {
+            return Ok(answer);
+        }
+        let mut chunk = [0; 4096];
+        let count = stream.read(&mut chunk).await?;
+        if count == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        received.extend_from_slice(&chunk[..count]);
+    }
+}
+
+fn parsed(received: &[u8]) -> Option<Answer> {
+    let at = received
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&received[..at]).unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let length: usize = head
+        .lines()
+        .filter_map(|line| line.split_once(": "))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .map_or(0, |(_, value)| value.parse().unwrap());
+    let body = &received[at + 4..];
+    (body.len() >= length).then(|| Answer {
+        status,
+        body: body[..length].to_vec(),
+    })
+}
+
+/// A repeatable random direction in template space; different seeds are strangers to each other.
+pub fn template(seed: u64) -> FaceTemplate {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5a11_1e57;
+    let values = (0..512)
+        .map(|_| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = state;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((z >> 40) as f32) / ((1_u64 << 24) as f32) - 0.5
+        })
+        .collect();
+    FaceTemplate::normalise(values).unwrap()
+}
+
+/// Another sample of the same person: similar, not equal.
+pub fn mate(seed: u64, sample: u64) -> FaceTemplate {
+    let (person, noise) = (template(seed), template(1_000_000 + seed * 100 + sample));
+    let values = person
+        .as_slice()
+        .iter()
+        .zip(noise.as_slice())
+        .map(|(a, b)| a + 0.4 * b)
+        .collect();
+    FaceTemplate::normalise(values).unwrap()
+}
+
+pub fn probe(template: FaceTemplate) -> Probe {
+    Probe {
+        modality: Modality::Face,
+        model: ModelDigest::from_bytes(MODEL),
+        template,
+        quality: 80.0,
+        samples: 3,
+    }
+}
+
+impl Gate {
+    pub fn request(&self, transaction: TransactionId, template: FaceTemplate) -> PassageRequest {
+        PassageRequest {
+            version: PROTOCOL_VERSION,
+            transaction,
+            gate: self.id.clone(),
+            direction: Direction::Entry,
+            captured_at: Timestamp::from_micros(1),
+            claim: None,
+            probes: vec![probe(template)],
+            pad: PadAssessment {
+                votes: vec![PadVote {
+                    kind: PadKind::FaceTexture,
+                    verdict: PadVerdict::BonaFide,
+                    reason: "looks like skin".to_owned(),
+                }],
+            },
+            people_in_view: 1,
+            defects: Vec::new(),
+            door_nonce: hex::encode(transaction.as_uuid().as_bytes()),
+            attachment: None,
+        }
+    }
+
+    pub async fn pass(&self, request: &PassageRequest) -> PassageDecision {
+        self.client.post(paths::PASSAGE, request).await.good()
+    }
+
+    pub fn submission(&self, seed: u64) -> EnrolmentSubmission {
+        EnrolmentSubmission {
+            version: PROTOCOL_VERSION,
+            subject: subject(seed),
+            station: self.id.clone(),
+            category: SubjectCategory::Staff,
+            display_name: format!("Canary Person {seed}"),
+            samples: (0..2)
+                .map(|sample| EnrolmentSample {
+                    probe: probe(mate(seed, sample)),
+                    source_sha256: format!("{:064x}", seed * 1_000 + sample),
+                    photograph: None,
+                })
+                .collect(),
+        }
+    }
+
+    pub async fn enrol(&self, seed: u64) -> SubjectId {
+        let outcome: EnrolmentOutcome = self
+            .client
+            .post(paths::ENROLMENT, &self.submission(seed))
+            .await
+            .good();
+        match outcome {
+            EnrolmentOutcome::Enrolled { subject, .. } => subject,
+            EnrolmentOutcome::Refused { reason, .. } => panic!("refused: {reason:?}"),
+        }
+    }
+}
+
+pub fn subject(seed: u64) -> SubjectId {
+    let mut random = [0; 10];
+    random[..8].copy_from_slice(&seed.to_be_bytes());
+    SubjectId::new(Timestamp::from_micros(1_700_000_000_000_000), random)
+}

@@ -1,0 +1,254 @@
+//! Tokens, certificates and who may speak.
+
+mod common;
+
+use common::{Device, Rig, exchange};
+use rustls::pki_types::ServerName;
+use sallyport_domain::GateId;
+use sallyport_protocol::{
+    Heartbeat, HeartbeatAnswer, JoinAnswer, PROTOCOL_VERSION, RenewRequest, paths,
+};
+use sallyport_server::clock::Clock as _;
+use sallyport_server::gates;
+
+fn heartbeat(rig: &Rig, gate: &GateId) -> Heartbeat {
+    Heartbeat {
+        version: PROTOCOL_VERSION,
+        gate: gate.clone(),
+        now: rig.clock.now(),
+        cameras: vec![("front".to_owned(), "ok".to_owned())],
+        spooled: 0,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_hundred_uses_of_one_token_exactly_one_succeeds() {
+    let rig = Rig::start().await;
+    let gate: GateId = "front-in".parse().unwrap();
+    gates::add(
+        &rig.state,
+        &gate,
+        sallyport_domain::Direction::Entry,
+        &common::policy(),
+        "test",
+    )
+    .await
+    .unwrap();
+    let token = gates::token(&rig.state, &gate, "test").await.unwrap();
+    let tries: Vec<_> = (0..100)
+        .map(|_| {
+            let (client, request) = (rig.stranger(), Device::new().request(&token));
+            tokio::spawn(async move { client.post(paths::JOIN, &request).await })
+        })
+        .collect();
+    let mut joined = 0;
+    for one in tries {
+        let answer = one.await.unwrap();
+        if answer.status == 200 {
+            joined += 1;
+        } else {
+            assert_eq!(answer.refused(), (403, "bad_token".to_owned()));
+        }
+    }
+    assert_eq!(joined, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_dies_after_fifteen_minutes_and_serves_its_gate_only() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    let other: GateId = "back-out".parse().unwrap();
+    gates::add(
+        &rig.state,
+        &other,
+        sallyport_domain::Direction::Exit,
+        &common::policy(),
+        "test",
+    )
+    .await
+    .unwrap();
+    let token = gates::token(&rig.state, &gate.id, "test").await.unwrap();
+    let mut request = Device::new().request(&token);
+    request.gate = other;
+    let answer = rig.stranger().post(paths::JOIN, &request).await;
+    assert_eq!(answer.refused(), (403, "bad_token".to_owned()));
+
+    rig.clock.advance_millis(15 * 60_000 + 1);
+    let answer = rig
+        .stranger()
+        .post(paths::JOIN, &Device::new().request(&token))
+        .await;
+    assert_eq!(answer.refused(), (403, "bad_token".to_owned()));
+    // Nothing of the token is in the database but its hash.
+    rig.state.store.close().await;
+    let bytes = std::fs::read(rig.database()).unwrap();
+    assert!(
+        !bytes
+            .windows(token.secret.len())
+            .any(|window| window == token.secret.as_bytes())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_signing_request_does_not_use_the_token_up() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    let token = gates::token(&rig.state, &gate.id, "test").await.unwrap();
+    let device = Device::new();
+    let mut request = device.request(&token);
+    request.csr_pem = request.csr_pem.replace('A', "B");
+    let answer = rig.stranger().post(paths::JOIN, &request).await;
+    assert_eq!(answer.refused(), (400, "bad_request".to_owned()));
+    let _: JoinAnswer = rig
+        .stranger()
+        .post(paths::JOIN, &device.request(&token))
+        .await
+        .good();
+    // The answer may be lost: the same device with a new token is the same gate.
+    let again = gates::token(&rig.state, &gate.id, "test").await.unwrap();
+    let _: JoinAnswer = rig
+        .stranger()
+        .post(paths::JOIN, &device.request(&again))
+        .await
+        .good();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_allowed_certificate_every_route_but_joining_is_shut() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    let body = serde_json::to_vec(&heartbeat(&rig, &gate.id)).unwrap();
+    for path in [
+        paths::PASSAGE,
+        paths::DOOR_REPORT,
+        paths::FAILED_ACQUISITION,
+        paths::ENROLMENT,
+        paths::HEARTBEAT,
+        paths::RENEW,
+    ] {
+        let answer = rig.stranger().send("POST", path, &body).await.unwrap();
+        assert_eq!(answer.refused(), (403, "not_a_gate".to_owned()), "{path}");
+    }
+    let review = format!("{}?transaction={}", paths::REVIEW, rig.transaction(1));
+    let answer = rig.stranger().send("GET", &review, b"").await.unwrap();
+    assert_eq!(answer.refused(), (403, "not_a_gate".to_owned()));
+
+    // A certificate of another authority does not come through the handshake.
+    let other = Rig::start().await;
+    let foreign = other.gate("front-in").await;
+    let client = rig.client(Some((
+        &foreign.answer.certificate_pem,
+        &foreign.device.key_pem,
+    )));
+    assert!(client.send("POST", paths::HEARTBEAT, &body).await.is_err());
+
+    // A certificate of ours whose key was never allowed: signed, but not in the list.
+    let device = Device::new();
+    let certificate = rig
+        .state
+        .authority
+        .gate_certificate(&gate.id, &device.csr_pem, rig.clock.now())
+        .unwrap();
+    let client = rig.client(Some((&certificate.pem, &device.key_pem)));
+    let answer = client.send("POST", paths::HEARTBEAT, &body).await.unwrap();
+    assert_eq!(answer.refused(), (403, "not_a_gate".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_speaks_for_itself_only() {
+    let rig = Rig::start().await;
+    let front = rig.gate("front-in").await;
+    let back = rig.gate("back-in").await;
+    let answer = front
+        .client
+        .post(paths::HEARTBEAT, &heartbeat(&rig, &back.id))
+        .await;
+    assert_eq!(answer.refused(), (403, "gate_mismatch".to_owned()));
+    let mut request = front.request(rig.transaction(1), common::template(1));
+    request.direction = sallyport_domain::Direction::Exit;
+    let answer = front.client.post(paths::PASSAGE, &request).await;
+    assert_eq!(answer.refused(), (400, "invalid".to_owned()));
+    let answer: HeartbeatAnswer = front
+        .client
+        .post(paths::HEARTBEAT, &heartbeat(&rig, &front.id))
+        .await
+        .good();
+    assert_eq!(answer.now, rig.clock.now());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revocation_cuts_an_open_connection_at_its_next_request_and_the_key_for_ever() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    let body = serde_json::to_vec(&heartbeat(&rig, &gate.id)).unwrap();
+    let mut stream = gate.client.connect().await.unwrap();
+    let answer = exchange(&mut stream, "POST", paths::HEARTBEAT, &body)
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        gates::revoke(&rig.state, &gate.id, "test").await.unwrap(),
+        1
+    );
+    let answer = exchange(&mut stream, "POST", paths::HEARTBEAT, &body)
+        .await
+        .unwrap();
+    assert_eq!(answer.refused(), (403, "not_a_gate".to_owned()));
+    let token = gates::token(&rig.state, &gate.id, "test").await.unwrap();
+    let answer = rig
+        .stranger()
+        .post(paths::JOIN, &gate.device.request(&token))
+        .await;
+    assert_eq!(answer.refused(), (403, "bad_key".to_owned()));
+    // The refused attempt did not use the token up: another device may have it.
+    let _: JoinAnswer = rig
+        .stranger()
+        .post(paths::JOIN, &Device::new().request(&token))
+        .await
+        .good();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_ends_after_a_day_and_is_renewed_before() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    rig.clock.advance_millis(12 * 3_600_000);
+    let renewed: JoinAnswer = gate
+        .client
+        .post(
+            paths::RENEW,
+            &RenewRequest {
+                version: PROTOCOL_VERSION,
+                gate: gate.id.clone(),
+                csr_pem: gate.device.csr_pem.clone(),
+            },
+        )
+        .await
+        .good();
+    assert_ne!(renewed.certificate_pem, gate.answer.certificate_pem);
+    rig.clock.advance_millis(13 * 3_600_000);
+    let beat = heartbeat(&rig, &gate.id);
+    assert_eq!(gate.client.post(paths::HEARTBEAT, &beat).await.status, 200);
+    rig.clock.advance_millis(12 * 3_600_000);
+    let answer = gate.client.post(paths::HEARTBEAT, &beat).await;
+    assert_eq!(answer.refused(), (403, "not_a_gate".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_tls_is_refused() {
+    let rig = Rig::start().await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rig.state.authority.der().clone()).unwrap();
+    let old = rustls::ClientConfig::builder_with_provider(std::sync::Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_protocol_versions(&[&rustls::version::TLS12])
+    .unwrap()
+    .with_root_certificates(roots)
+    .with_no_client_auth();
+    let stream = tokio::net::TcpStream::connect(rig.address).await.unwrap();
+    let refused = tokio_rustls::TlsConnector::from(std::sync::Arc::new(old))
+        .connect(ServerName::try_from("localhost").unwrap(), stream)
+        .await;
+    assert!(refused.is_err());
+}
