@@ -552,9 +552,12 @@ async fn commit(
             gallery.insert(model, row.id, id, &sample.probe.template);
         }
     }
+    // In the store's order, as a retry will be answered.
+    let mut references: Vec<ReferenceId> = rows.iter().map(|row| row.id).collect();
+    references.sort();
     Ok(EnrolmentOutcome::Enrolled {
         subject: id,
-        references: rows.iter().map(|row| row.id).collect(),
+        references,
         log_index,
     })
 }

@@ -9,7 +9,8 @@ pub mod passages;
 pub mod registry;
 
 use sqlx::any::{AnyArguments, AnyPoolOptions, AnyRow};
-use sqlx::{Any, AnyPool, Row};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyPool, Executor as _, Row};
 use tokio::sync::{Mutex, MutexGuard};
 
 /// Why the store did not do what was asked. Carries no personal data.
@@ -57,8 +58,13 @@ pub enum Engine {
 }
 
 /// A write transaction; holds the writer's seat until it ends.
+///
+/// It does not use the driver's own transactions: when the disk is full, SQLite rolls back by itself, the driver's rollback then
+/// fails, and its connection goes back to the pool counting one transaction too many. Here a connection whose transaction did not
+/// commit is closed, which rolls back on either engine.
 pub struct Write<'a> {
-    pub(crate) transaction: sqlx::Transaction<'a, Any>,
+    pub(crate) transaction: PoolConnection<Any>,
+    committed: bool,
     _seat: MutexGuard<'a, ()>,
 }
 
@@ -66,9 +72,19 @@ impl Write<'_> {
     /// Makes everything written durable.
     ///
     /// # Errors
-    /// The database refuses; then nothing was written.
-    pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.transaction.commit().await?)
+    /// The database refuses; whether it was written must be asked again by the row's key.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        self.transaction.execute("COMMIT").await?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Write<'_> {
+    fn drop(&mut self) {
+        if !self.committed {
+            self.transaction.close_on_drop();
+        }
     }
 }
 
@@ -90,7 +106,6 @@ impl Store {
             .max_connections(8)
             .after_connect(move |connection, _| {
                 Box::pin(async move {
-                    use sqlx::Executor as _;
                     if engine == Engine::Sqlite {
                         for pragma in [
                             "PRAGMA journal_mode = WAL",
@@ -161,21 +176,26 @@ impl Store {
     /// The database refuses.
     pub async fn write(&self) -> Result<Write<'_>, StoreError> {
         let seat = self.writer.lock().await;
-        let transaction = match self.engine {
-            Engine::Sqlite => self.pool.begin_with("BEGIN IMMEDIATE").await?,
-            Engine::Postgres => {
-                let mut transaction = self.pool.begin().await?;
-                // One sequencer over all replicas.
-                sqlx::query("SELECT CAST(pg_advisory_xact_lock(7306) AS TEXT)")
-                    .execute(&mut *transaction)
-                    .await?;
-                transaction
-            }
-        };
-        Ok(Write {
-            transaction,
+        // Made before the transaction begins, so that a caller who gives up in between leaves no open one in the pool.
+        let mut write = Write {
+            transaction: self.pool.acquire().await?,
+            committed: false,
             _seat: seat,
-        })
+        };
+        match self.engine {
+            Engine::Sqlite => {
+                write.transaction.execute("BEGIN IMMEDIATE").await?;
+            }
+            Engine::Postgres => {
+                write.transaction.execute("BEGIN").await?;
+                // One sequencer over all replicas.
+                write
+                    .transaction
+                    .execute("SELECT CAST(pg_advisory_xact_lock(7306) AS TEXT)")
+                    .await?;
+            }
+        }
+        Ok(write)
     }
 
     /// Runs a statement outside any transaction.
@@ -221,3 +241,6 @@ impl Store {
         self.pool.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

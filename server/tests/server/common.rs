@@ -1,5 +1,4 @@
 //! A server in this process, on free ports, with a clock that the test moves, and gates that speak real TLS to it.
-#![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,18 +27,18 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-pub const MODEL: [u8; 32] = [7; 32];
+pub(crate) const MODEL: [u8; 32] = [7; 32];
 
 /// A running server.
-pub struct Rig {
-    pub folder: TempDir,
-    pub state: AppState,
-    pub clock: Arc<ManualClock>,
-    pub address: SocketAddr,
+pub(crate) struct Rig {
+    pub(crate) folder: TempDir,
+    pub(crate) state: AppState,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) address: SocketAddr,
     stop: watch::Sender<bool>,
 }
 
-pub fn config(cool_off_seconds: u32) -> Config {
+pub(crate) fn config(cool_off_seconds: u32) -> Config {
     Config {
         site: "test-site".parse().unwrap(),
         hostnames: vec!["localhost".to_owned()],
@@ -54,11 +53,11 @@ pub fn config(cool_off_seconds: u32) -> Config {
 }
 
 impl Rig {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(0).await
     }
 
-    pub async fn start_with(cool_off_seconds: u32) -> Self {
+    pub(crate) async fn start_with(cool_off_seconds: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let data = data(&folder);
@@ -97,29 +96,29 @@ impl Rig {
     }
 
     /// Stops and starts again on the same data.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         self.stop.send(true).unwrap();
         self.state.store.close().await;
         Self::open(self.folder, self.clock).await
     }
 
     /// Ends the server and hands out its folder.
-    pub async fn end(self) -> (TempDir, Arc<ManualClock>) {
+    pub(crate) async fn end(self) -> (TempDir, Arc<ManualClock>) {
         self.stop.send(true).unwrap();
         self.state.store.close().await;
         (self.folder, self.clock)
     }
 
-    pub fn database(&self) -> PathBuf {
+    pub(crate) fn database(&self) -> PathBuf {
         data(&self.folder).join("sallyport.db")
     }
 
     /// Adds a gate and lets it join.
-    pub async fn gate(&self, name: &str) -> Gate {
+    pub(crate) async fn gate(&self, name: &str) -> Gate {
         self.gate_with(name, &policy()).await
     }
 
-    pub async fn gate_with(&self, name: &str, policy: &GatePolicy) -> Gate {
+    pub(crate) async fn gate_with(&self, name: &str, policy: &GatePolicy) -> Gate {
         let id: GateId = name.parse().unwrap();
         gates::add(&self.state, &id, Direction::Entry, policy, "test")
             .await
@@ -140,12 +139,12 @@ impl Rig {
     }
 
     /// A client without certificate.
-    pub fn stranger(&self) -> Client {
+    pub(crate) fn stranger(&self) -> Client {
         self.client(None)
     }
 
     /// A client that trusts this server's authority and shows this certificate and key.
-    pub fn client(&self, identity: Option<(&str, &str)>) -> Client {
+    pub(crate) fn client(&self, identity: Option<(&str, &str)>) -> Client {
         let mut roots = RootCertStore::empty();
         roots.add(self.state.authority.der().clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -168,29 +167,29 @@ impl Rig {
         }
     }
 
-    pub fn transaction(&self, number: u64) -> TransactionId {
+    pub(crate) fn transaction(&self, number: u64) -> TransactionId {
         let mut random = [0; 10];
         random[..8].copy_from_slice(&number.to_be_bytes());
         TransactionId::new(self.clock.now(), random)
     }
 }
 
-pub fn data(folder: &TempDir) -> PathBuf {
+pub(crate) fn data(folder: &TempDir) -> PathBuf {
     Path::new(folder.path()).join("data")
 }
 
-pub fn policy() -> GatePolicy {
+pub(crate) fn policy() -> GatePolicy {
     gates::default_policy()
 }
 
 /// A device key that never leaves the test.
-pub struct Device {
-    pub key_pem: String,
-    pub csr_pem: String,
+pub(crate) struct Device {
+    pub(crate) key_pem: String,
+    pub(crate) csr_pem: String,
 }
 
 impl Device {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let csr = CertificateParams::default()
             .serialize_request(&key)
@@ -201,7 +200,7 @@ impl Device {
         }
     }
 
-    pub fn request(&self, token: &JoinToken) -> JoinRequest {
+    pub(crate) fn request(&self, token: &JoinToken) -> JoinRequest {
         JoinRequest {
             version: PROTOCOL_VERSION,
             gate: token.gate.clone(),
@@ -212,35 +211,35 @@ impl Device {
 }
 
 /// A joined gate.
-pub struct Gate {
-    pub id: GateId,
-    pub client: Client,
-    pub answer: JoinAnswer,
-    pub device: Device,
+pub(crate) struct Gate {
+    pub(crate) id: GateId,
+    pub(crate) client: Client,
+    pub(crate) answer: JoinAnswer,
+    pub(crate) device: Device,
 }
 
 /// Sends one request per connection.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     config: Arc<ClientConfig>,
     address: SocketAddr,
 }
 
 /// What came back.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn good<T: DeserializeOwned>(self) -> T {
+    pub(crate) fn good<T: DeserializeOwned>(self) -> T {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
         serde_json::from_slice(&self.body).unwrap()
     }
 
     /// The status and the stable code of a refusal, which must be a proper protocol error with a sentence.
-    pub fn refused(self) -> (u16, String) {
+    pub(crate) fn refused(self) -> (u16, String) {
         let error: ProtocolError = serde_json::from_slice(&self.body).unwrap_or_else(|_| {
             panic!("{}: {:?}", self.status, String::from_utf8_lossy(&self.body))
         });
@@ -249,30 +248,35 @@ impl Answer {
     }
 }
 
-pub type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
+pub(crate) type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
 impl Client {
-    pub async fn connect(&self) -> std::io::Result<TlsStream> {
+    pub(crate) async fn connect(&self) -> std::io::Result<TlsStream> {
         let stream = TcpStream::connect(self.address).await?;
         tokio_rustls::TlsConnector::from(self.config.clone())
             .connect(ServerName::try_from("localhost").unwrap(), stream)
             .await
     }
 
-    pub async fn post<T: Serialize>(&self, path: &str, message: &T) -> Answer {
+    pub(crate) async fn post<T: Serialize>(&self, path: &str, message: &T) -> Answer {
         self.send("POST", path, &serde_json::to_vec(message).unwrap())
             .await
             .unwrap()
     }
 
-    pub async fn send(&self, method: &str, path: &str, body: &[u8]) -> std::io::Result<Answer> {
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> std::io::Result<Answer> {
         let mut stream = self.connect().await?;
         exchange(&mut stream, method, path, body).await
     }
 }
 
 /// One request on an open connection.
-pub async fn exchange(
+pub(crate) async fn exchange(
     stream: &mut TlsStream,
     method: &str,
     path: &str,
@@ -319,7 +323,7 @@ fn parsed(received: &[u8]) -> Option<Answer> {
 }
 
 /// A repeatable random direction in template space; different seeds are strangers to each other.
-pub fn template(seed: u64) -> FaceTemplate {
+pub(crate) fn template(seed: u64) -> FaceTemplate {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5a11_1e57;
     let values = (0..512)
         .map(|_| {
@@ -334,7 +338,7 @@ pub fn template(seed: u64) -> FaceTemplate {
 }
 
 /// Another sample of the same person: similar, not equal.
-pub fn mate(seed: u64, sample: u64) -> FaceTemplate {
+pub(crate) fn mate(seed: u64, sample: u64) -> FaceTemplate {
     let (person, noise) = (template(seed), template(1_000_000 + seed * 100 + sample));
     let values = person
         .as_slice()
@@ -345,7 +349,7 @@ pub fn mate(seed: u64, sample: u64) -> FaceTemplate {
     FaceTemplate::normalise(values).unwrap()
 }
 
-pub fn probe(template: FaceTemplate) -> Probe {
+pub(crate) fn probe(template: FaceTemplate) -> Probe {
     Probe {
         modality: Modality::Face,
         model: ModelDigest::from_bytes(MODEL),
@@ -356,7 +360,11 @@ pub fn probe(template: FaceTemplate) -> Probe {
 }
 
 impl Gate {
-    pub fn request(&self, transaction: TransactionId, template: FaceTemplate) -> PassageRequest {
+    pub(crate) fn request(
+        &self,
+        transaction: TransactionId,
+        template: FaceTemplate,
+    ) -> PassageRequest {
         PassageRequest {
             version: PROTOCOL_VERSION,
             transaction,
@@ -379,11 +387,11 @@ impl Gate {
         }
     }
 
-    pub async fn pass(&self, request: &PassageRequest) -> PassageDecision {
+    pub(crate) async fn pass(&self, request: &PassageRequest) -> PassageDecision {
         self.client.post(paths::PASSAGE, request).await.good()
     }
 
-    pub fn submission(&self, seed: u64) -> EnrolmentSubmission {
+    pub(crate) fn submission(&self, seed: u64) -> EnrolmentSubmission {
         EnrolmentSubmission {
             version: PROTOCOL_VERSION,
             subject: subject(seed),
@@ -400,7 +408,7 @@ impl Gate {
         }
     }
 
-    pub async fn enrol(&self, seed: u64) -> SubjectId {
+    pub(crate) async fn enrol(&self, seed: u64) -> SubjectId {
         let outcome: EnrolmentOutcome = self
             .client
             .post(paths::ENROLMENT, &self.submission(seed))
@@ -413,7 +421,7 @@ impl Gate {
     }
 }
 
-pub fn subject(seed: u64) -> SubjectId {
+pub(crate) fn subject(seed: u64) -> SubjectId {
     let mut random = [0; 10];
     random[..8].copy_from_slice(&seed.to_be_bytes());
     SubjectId::new(Timestamp::from_micros(1_700_000_000_000_000), random)

@@ -1,12 +1,10 @@
 //! Passages over real TLS: decisions, retries, bad input, the clock, and many at once.
 
-mod common;
-
 use std::collections::BTreeSet;
 
+use crate::common::{Rig, mate, subject, template};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use common::{Rig, mate, subject, template};
 use ed25519_dalek::{Signature, VerifyingKey};
 use sallyport_domain::{
     PadPolicy, PadVerdict, QualityDefect, ReasonCode, SubjectStatus, Timestamp, Verdict,
@@ -255,7 +253,7 @@ async fn malformed_oversized_and_foreign_messages_are_refused_and_nothing_is_log
 #[tokio::test(flavor = "multi_thread")]
 async fn every_doubt_ends_in_refer_or_refuse() {
     let rig = Rig::start_with(600).await;
-    let mut strict = common::policy();
+    let mut strict = crate::common::policy();
     strict.pad = PadPolicy::Required;
     let gate = rig.gate("front-in").await;
     let checked = rig.gate_with("vault-in", &strict).await;
@@ -342,6 +340,7 @@ async fn a_clock_that_stepped_back_grants_nothing_until_it_is_right_again() {
     let rig = Rig::start().await;
     let gate = rig.gate("front-in").await;
     gate.enrol(1).await;
+    rig.clock.advance_millis(10_000);
     assert_eq!(
         gate.pass(&gate.request(rig.transaction(1), mate(1, 1)))
             .await

@@ -1,8 +1,6 @@
 //! Tokens, certificates and who may speak.
 
-mod common;
-
-use common::{Device, Rig, exchange};
+use crate::common::{Device, Rig, exchange};
 use rustls::pki_types::ServerName;
 use sallyport_domain::GateId;
 use sallyport_protocol::{
@@ -29,7 +27,7 @@ async fn of_a_hundred_uses_of_one_token_exactly_one_succeeds() {
         &rig.state,
         &gate,
         sallyport_domain::Direction::Entry,
-        &common::policy(),
+        &crate::common::policy(),
         "test",
     )
     .await
@@ -62,7 +60,7 @@ async fn a_token_dies_after_fifteen_minutes_and_serves_its_gate_only() {
         &rig.state,
         &other,
         sallyport_domain::Direction::Exit,
-        &common::policy(),
+        &crate::common::policy(),
         "test",
     )
     .await
@@ -164,7 +162,7 @@ async fn a_gate_speaks_for_itself_only() {
         .post(paths::HEARTBEAT, &heartbeat(&rig, &back.id))
         .await;
     assert_eq!(answer.refused(), (403, "gate_mismatch".to_owned()));
-    let mut request = front.request(rig.transaction(1), common::template(1));
+    let mut request = front.request(rig.transaction(1), crate::common::template(1));
     request.direction = sallyport_domain::Direction::Exit;
     let answer = front.client.post(paths::PASSAGE, &request).await;
     assert_eq!(answer.refused(), (400, "invalid".to_owned()));

@@ -1,0 +1,188 @@
+//! The audit log in the database: append-only, signed, and checked at start.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use sallyport_server::audit::{self, AuditError};
+use sallyport_server::installation;
+use sallyport_transparency::{MemoryFiles, verify_export};
+use sqlx::sqlite::SqlitePool;
+
+use crate::common::{Rig, data, mate};
+
+async fn busy() -> Rig {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    gate.enrol(1).await;
+    for number in 0..20 {
+        gate.pass(&gate.request(rig.transaction(number), mate(1, number)))
+            .await;
+    }
+    audit::publish(&rig.state).await.unwrap().unwrap();
+    rig
+}
+
+async fn pool(database: &Path) -> SqlitePool {
+    SqlitePool::connect(&format!("sqlite://{}", database.display()))
+        .await
+        .unwrap()
+}
+
+fn files(folder: &Path, below: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
+    for entry in std::fs::read_dir(below).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(folder, &path, into);
+        } else {
+            let name = path.strip_prefix(folder).unwrap().display().to_string();
+            into.insert(name, std::fs::read(path).unwrap());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn entries_nodes_and_checkpoints_cannot_be_updated_or_deleted() {
+    let rig = busy().await;
+    let pool = pool(&rig.database()).await;
+    for sql in [
+        "UPDATE log_entry SET bytes = x'00' WHERE idx = 1",
+        "DELETE FROM log_entry WHERE idx = 1",
+        "UPDATE log_node SET hash = x'00'",
+        "DELETE FROM log_node",
+        "UPDATE log_checkpoint SET note = ''",
+        "DELETE FROM log_checkpoint",
+    ] {
+        let error = sqlx::query(sql).execute(&pool).await.unwrap_err();
+        assert!(error.to_string().contains("never"), "{sql}: {error}");
+    }
+    audit::check(&rig.state).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_verifies_and_holds_every_entry() {
+    let rig = busy().await;
+    let folder = rig.folder.path().join("export");
+    let size = audit::export(&rig.state, &folder).await.unwrap();
+    let mut map = BTreeMap::new();
+    files(&folder, &folder, &mut map);
+    let mut seen = 0;
+    let verified = verify_export(
+        &mut MemoryFiles(map),
+        rig.state.keys.log.verifier(),
+        |_, _| seen += 1,
+    )
+    .unwrap();
+    assert_eq!((verified.checkpoint.size, seen), (size, size));
+    // An existing export is never written over.
+    let again = audit::export(&rig.state, &folder).await;
+    assert!(matches!(again, Err(AuditError::File { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_again_without_new_entries_signs_nothing() {
+    let rig = busy().await;
+    assert_eq!(audit::publish(&rig.state).await.unwrap(), None);
+    let in_database = rig.state.store.checkpoint().await.unwrap().unwrap();
+    let in_file = std::fs::read_to_string(audit::checkpoint_file(&data(&rig.folder))).unwrap();
+    assert_eq!(in_database, in_file);
+}
+
+/// Somebody with the database drops the triggers and edits: found at the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edited_entry_a_removed_entry_and_a_cut_log_are_found_at_start() {
+    for (name, sql) in [
+        (
+            "edited",
+            "UPDATE log_entry SET bytes = CAST(REPLACE(CAST(bytes AS TEXT), 'grant', 'refer') AS BLOB) WHERE idx = 12",
+        ),
+        ("removed", "DELETE FROM log_entry WHERE idx = 12"),
+        ("cut", "DELETE FROM log_entry WHERE idx > 15"),
+        (
+            "node",
+            "UPDATE log_node SET hash = zeroblob(32) WHERE level = 4",
+        ),
+    ] {
+        let rig = busy().await;
+        let database = rig.database();
+        let (folder, clock) = rig.end().await;
+        let pool = pool(&database).await;
+        for trigger in [
+            "log_entry_keeps",
+            "log_entry_stays",
+            "log_node_keeps",
+            "log_node_stays",
+        ] {
+            sqlx::query(sqlx::AssertSqlSafe(format!("DROP TRIGGER {trigger}")))
+                .execute(&pool)
+                .await
+                .unwrap();
+        }
+        sqlx::query("PRAGMA foreign_keys = OFF")
+            .execute(&pool)
+            .await
+            .unwrap();
+        let mut connection = pool.acquire().await.unwrap();
+        sqlx::query("PRAGMA foreign_keys = OFF")
+            .execute(&mut *connection)
+            .await
+            .unwrap();
+        let done = sqlx::query(sql).execute(&mut *connection).await.unwrap();
+        assert!(done.rows_affected() > 0, "{name}");
+        drop(connection);
+        pool.close().await;
+        let found = match installation::open(&data(&folder), clock).await {
+            Err(error) => format!("{error:#}"),
+            Ok(state) => audit::check(&state).await.unwrap_err().to_string(),
+        };
+        assert!(found.contains("does not start"), "{name}: {found}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_keys_folders_and_permissions_are_said_plainly() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let rig = busy().await;
+    let (folder, clock) = rig.end().await;
+    let data = data(&folder);
+    let fault = |result: anyhow::Result<_>| match result {
+        Ok(_) => panic!("it opened"),
+        Err(error) => format!("{error:#}"),
+    };
+    let nowhere = fault(installation::open(&folder.path().join("nowhere"), clock.clone()).await);
+    assert!(nowhere.contains("sallyport-server init"), "{nowhere}");
+    let twice = installation::create(&data, &crate::common::config(0), &*clock)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(twice.contains("not empty"), "{twice}");
+
+    let key = data.join("registry.key");
+    let good = std::fs::read(&key).unwrap();
+    assert_eq!(
+        std::fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let open = fault(installation::open(&data, clock.clone()).await);
+    assert!(open.contains("chmod 600"), "{open}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+
+    let other = format!("sallyport-registry-key-v1 {}\n", "ab".repeat(32));
+    std::fs::write(&key, &other).unwrap();
+    let wrong = fault(installation::open(&data, clock.clone()).await);
+    assert!(wrong.contains("registry.key"), "{wrong}");
+    assert!(!wrong.contains("abab"), "no key in an error: {wrong}");
+    std::fs::write(&key, "garbage").unwrap();
+    let damaged = fault(installation::open(&data, clock.clone()).await);
+    assert!(damaged.contains("registry.key"), "{damaged}");
+    std::fs::write(&key, good).unwrap();
+
+    std::fs::rename(data.join("sallyport.db"), data.join("elsewhere")).unwrap();
+    fault(installation::open(&data, clock.clone()).await);
+    assert!(
+        !data.join("sallyport.db").exists(),
+        "a missing database is not replaced by an empty one"
+    );
+    std::fs::rename(data.join("elsewhere"), data.join("sallyport.db")).unwrap();
+    installation::open(&data, clock).await.unwrap();
+}
