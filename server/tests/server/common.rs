@@ -44,9 +44,7 @@ pub(crate) fn config(cool_off_seconds: u32) -> Config {
         hostnames: vec!["localhost".to_owned()],
         gate_listen: "127.0.0.1:0".parse().unwrap(),
         console_listen: "127.0.0.1:0".parse().unwrap(),
-        database: std::env::var_os("SALLYPORT_TEST_DATABASE")
-            .map(|url| url.into_string().unwrap())
-            .unwrap_or_default(),
+        database: String::new(),
         utc_offset_minutes: 0,
         cool_off_seconds,
     }
