@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 use crate::SubjectId;
 
@@ -101,7 +102,7 @@ impl std::str::FromStr for ModelDigest {
     }
 }
 
-/// An L2-normalised face template: 512 finite numbers of unit length. `Debug` hides it.
+/// An L2-normalised face template: 512 finite numbers of unit length. `Debug` hides it, dropping zeroises it.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<f32>", into = "Vec<f32>")]
 pub struct FaceTemplate(Vec<f32>);
@@ -195,8 +196,14 @@ impl TryFrom<Vec<f32>> for FaceTemplate {
 }
 
 impl From<FaceTemplate> for Vec<f32> {
-    fn from(template: FaceTemplate) -> Vec<f32> {
-        template.0
+    fn from(mut template: FaceTemplate) -> Vec<f32> {
+        std::mem::take(&mut template.0)
+    }
+}
+
+impl Drop for FaceTemplate {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

@@ -8,6 +8,7 @@ mod biometric;
 mod decision;
 mod enrolment;
 mod ids;
+pub mod iris;
 mod pad;
 mod policy;
 mod quality;
@@ -26,6 +27,10 @@ pub use enrolment::{Enrolment, EnrolmentState, InvalidTransition};
 pub use ids::{
     EnrolmentId, GateId, IdError, OfficerId, ReferenceId, ReviewId, SiteId, SubjectId,
     TransactionId,
+};
+pub use iris::{
+    Eye, IRIS_TEMPLATE_BYTES, IrisComparison, IrisDissimilarity, IrisError, IrisRotation,
+    IrisTemplate,
 };
 pub use pad::{PadAssessment, PadKind, PadVerdict, PadVote};
 pub use policy::{

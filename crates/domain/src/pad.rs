@@ -12,6 +12,16 @@ pub enum PadKind {
     Motion,
     /// Screen or paper border around the face.
     Border,
+    /// Halftone or flat spectrum of a printed iris, in near-infrared.
+    IrisPrint,
+    /// Reflections on the eye that do not move as they do on a wet, round cornea.
+    IrisSpecular,
+    /// The pupil's response over frames: its unrest, and its answer to light.
+    IrisPupilMotion,
+    /// Ring statistics of a textured contact lens.
+    IrisLens,
+    /// A screen, which is black in near-infrared.
+    IrisScreen,
 }
 
 /// The outcome of one check, or of all together.

@@ -32,6 +32,32 @@ pub enum QualityDefect {
     EyesClosed,
     /// Landmarks do not look like a face.
     Implausible,
+    /// No eye found in the near-infrared picture.
+    NoEye,
+    /// The eye is cut off by the picture's edge.
+    EyeCutOff,
+    /// A near-infrared picture was expected, and this one shows colours.
+    NotInfrared,
+    /// The iris is too small in the picture.
+    IrisTooSmall,
+    /// Lids, lashes or reflections hide too much of the iris.
+    IrisOccluded,
+    /// The pupil leaves too little of the iris.
+    PupilTooWide,
+    /// The pupil is too narrow.
+    PupilTooNarrow,
+    /// The eye looks elsewhere.
+    GazeAverted,
+    /// The iris is blurred.
+    IrisBlurred,
+    /// Too much of the iris is burnt out.
+    IrisSaturated,
+    /// The two ways of finding the iris found different circles.
+    SegmentersDisagree,
+    /// The edge of pupil or iris is not clear enough.
+    UnsteadyBoundary,
+    /// The other eye than the one that was asked for.
+    WrongEye,
 }
 
 impl QualityDefect {
@@ -52,6 +78,19 @@ impl QualityDefect {
             Self::Rolled => "Please hold your head upright.",
             Self::EyesClosed => "Please open your eyes and take off dark glasses.",
             Self::Implausible => "Please uncover your face.",
+            Self::NoEye => "Please look into the iris camera.",
+            Self::EyeCutOff => "Please look straight into the iris camera.",
+            Self::NotInfrared => "The iris camera shows a colour picture. Please call an officer.",
+            Self::IrisTooSmall => "Please come closer to the iris camera.",
+            Self::IrisOccluded => "Please open your eyes wide and take off your glasses.",
+            Self::PupilTooWide => "Please look into the light for a moment.",
+            Self::PupilTooNarrow => "Please turn away from the strong light for a moment.",
+            Self::GazeAverted => "Please look straight into the iris camera.",
+            Self::IrisBlurred => "Please hold your head still and look into the iris camera.",
+            Self::IrisSaturated => "Please move your head a little away from the light.",
+            Self::SegmentersDisagree => "Please look into the iris camera once more.",
+            Self::UnsteadyBoundary => "Please look into the iris camera once more.",
+            Self::WrongEye => "Please show the other eye.",
         }
     }
 
@@ -72,6 +111,19 @@ impl QualityDefect {
             Self::Rolled => "rolled",
             Self::EyesClosed => "eyes_closed",
             Self::Implausible => "implausible",
+            Self::NoEye => "no_eye",
+            Self::EyeCutOff => "eye_cut_off",
+            Self::NotInfrared => "not_infrared",
+            Self::IrisTooSmall => "iris_too_small",
+            Self::IrisOccluded => "iris_occluded",
+            Self::PupilTooWide => "pupil_too_wide",
+            Self::PupilTooNarrow => "pupil_too_narrow",
+            Self::GazeAverted => "gaze_averted",
+            Self::IrisBlurred => "iris_blurred",
+            Self::IrisSaturated => "iris_saturated",
+            Self::SegmentersDisagree => "segmenters_disagree",
+            Self::UnsteadyBoundary => "unsteady_boundary",
+            Self::WrongEye => "wrong_eye",
         }
     }
 }
