@@ -256,7 +256,7 @@ impl Importer<'_> {
                 probe: Probe {
                     modality: Modality::Face,
                     model: picture.model,
-                    template: picture.template,
+                    template: picture.template.into(),
                     quality: picture.quality,
                     samples: 1,
                 },

@@ -8,9 +8,9 @@ use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable as _, OpModeR};
 use sallyport_domain::{
-    Decision, DecisionInput, Direction, FaceTemplate, GateCondition, GateId, GatePolicy,
-    LocalMoment, Modality, PadAssessment, ReasonCode, SearchOutcome, SubjectId, SubjectView,
-    Timestamp, TransactionId, Verdict, decide,
+    Decision, DecisionInput, Direction, GateCondition, GateId, GatePolicy, LocalMoment, Modality,
+    PadAssessment, ReasonCode, SearchOutcome, SubjectId, SubjectView, Timestamp, TransactionId,
+    Verdict, decide,
 };
 use sallyport_matching::Search;
 use sallyport_protocol::{
@@ -208,7 +208,7 @@ async fn search(state: &AppState, probe: Option<Probe>, fpir: f64) -> SearchOutc
     let calibration = state.calibration.clone();
     let found = tokio::task::spawn_blocking(move || {
         let gallery = gallery.read().ok()?;
-        let template: &FaceTemplate = &probe.template;
+        let template = probe.template.face()?;
         match gallery.search(probe.model, &[template], CANDIDATES) {
             Search::Found {
                 mut candidates,

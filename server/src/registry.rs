@@ -425,7 +425,7 @@ async fn doubt(
     let templates: Vec<FaceTemplate> = submission
         .samples
         .iter()
-        .map(|sample| sample.probe.template.clone())
+        .filter_map(|sample| sample.probe.template.face().cloned())
         .collect();
     let same = state.calibration.verification_threshold(policy.fmr_target);
     let consistent = templates.iter().enumerate().all(|(index, one)| {
@@ -549,7 +549,9 @@ async fn commit(
     state.logged_at(now);
     if let Ok(mut gallery) = state.gallery.write() {
         for (row, sample) in rows.iter().zip(&submission.samples) {
-            gallery.insert(model, row.id, id, &sample.probe.template);
+            if let Some(face) = sample.probe.template.face() {
+                gallery.insert(model, row.id, id, face);
+            }
         }
     }
     // In the store's order, as a retry will be answered.
@@ -573,7 +575,10 @@ fn reference(
     let id = ReferenceId::new(now, random().map_err(|_| AuditError::Random)?);
     let (row, owner, model) = (id.to_string(), subject.to_string(), model.to_string());
     let place = template_place(state, &row, &owner, &model);
-    let template_sealed = sealing::seal(key, 1, &place, &template_bytes(&sample.probe.template))?;
+    let face = sample.probe.template.face().ok_or(RegistryError::Invalid(
+        "all samples must be faces made by one model",
+    ))?;
+    let template_sealed = sealing::seal(key, 1, &place, &template_bytes(face))?;
     Ok(ReferenceRow {
         id,
         subject,

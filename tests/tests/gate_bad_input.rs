@@ -7,7 +7,7 @@ use sallyport_gate::clock::SystemClock;
 use sallyport_gate::state::StateFolder;
 use sallyport_gate::tls;
 use sallyport_gate::uplink::{Uplink, UplinkError};
-use sallyport_protocol::paths;
+use sallyport_protocol::{PROTOCOL_VERSION, paths};
 use sallyport_tests::site::Site;
 
 fn now() -> Timestamp {
@@ -48,11 +48,18 @@ fn wrong_certificates_tokens_and_messages_are_refused() {
 
     // Good, then everything that is wrong with it.
     joined
-        .report(paths::HEARTBEAT, heartbeat("front-in", 1).as_bytes())
+        .report(
+            paths::HEARTBEAT,
+            heartbeat("front-in", PROTOCOL_VERSION).as_bytes(),
+        )
         .unwrap();
     let send = |path: &'static str, body: &[u8]| refusal(joined.report(path, body));
     assert_eq!(
-        send(paths::HEARTBEAT, heartbeat("front-out", 1).as_bytes()).1,
+        send(
+            paths::HEARTBEAT,
+            heartbeat("front-out", PROTOCOL_VERSION).as_bytes()
+        )
+        .1,
         "gate_mismatch"
     );
     assert_eq!(
@@ -70,7 +77,7 @@ fn wrong_certificates_tokens_and_messages_are_refused() {
             &b""[..],
             b"{",
             b"[]",
-            b"{\"version\":1}",
+            b"{\"version\":2}",
             b"\xff\xfe\x00",
             &[b'['; 100_000],
         ] {
@@ -101,7 +108,7 @@ fn wrong_certificates_tokens_and_messages_are_refused() {
         paths::HEARTBEAT,
     ] {
         assert_eq!(
-            refusal(stranger.report(path, heartbeat("front-in", 1).as_bytes())).0,
+            refusal(stranger.report(path, heartbeat("front-in", PROTOCOL_VERSION).as_bytes())).0,
             403,
             "{path}"
         );
@@ -122,7 +129,10 @@ fn wrong_certificates_tokens_and_messages_are_refused() {
     let forged = uplink(&server, tls::joined(&forged).unwrap());
     assert!(
         forged
-            .report(paths::HEARTBEAT, heartbeat("front-in", 1).as_bytes())
+            .report(
+                paths::HEARTBEAT,
+                heartbeat("front-in", PROTOCOL_VERSION).as_bytes()
+            )
             .is_err()
     );
 
@@ -154,7 +164,11 @@ fn wrong_certificates_tokens_and_messages_are_refused() {
     site.server_command(&["gate", "revoke", "front-in"])
         .unwrap();
     assert_eq!(
-        refusal(joined.report(paths::HEARTBEAT, heartbeat("front-in", 1).as_bytes())).0,
+        refusal(joined.report(
+            paths::HEARTBEAT,
+            heartbeat("front-in", PROTOCOL_VERSION).as_bytes()
+        ))
+        .0,
         403
     );
 

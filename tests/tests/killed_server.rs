@@ -66,7 +66,7 @@ fn every_answered_passage_survives_a_kill_exactly_once() {
                         probes: vec![Probe {
                             modality: Modality::Face,
                             model: ModelDigest::from_bytes([7; 32]),
-                            template: template(seed),
+                            template: template(seed).into(),
                             quality: 50.0,
                             samples: 1,
                         }],

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize;
 
@@ -104,8 +105,41 @@ impl std::str::FromStr for ModelDigest {
 
 /// An L2-normalised face template: 512 finite numbers of unit length. `Debug` hides it, dropping zeroises it.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<f32>", into = "Vec<f32>")]
+#[serde(try_from = "BoundedNumbers", into = "Vec<f32>")]
 pub struct FaceTemplate(Vec<f32>);
+
+/// As many numbers as a template has, and one more to see that there are too many: a longer list is not read on.
+struct BoundedNumbers(Vec<f32>);
+
+impl<'de> Deserialize<'de> for BoundedNumbers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Numbers;
+
+        impl<'de> Visitor<'de> for Numbers {
+            type Value = BoundedNumbers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{FACE_TEMPLATE_DIMENSIONS} numbers")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut sequence: A,
+            ) -> Result<Self::Value, A::Error> {
+                let mut values = Vec::with_capacity(FACE_TEMPLATE_DIMENSIONS + 1);
+                while let Some(value) = sequence.next_element()? {
+                    values.push(value);
+                    if values.len() > FACE_TEMPLATE_DIMENSIONS {
+                        return Err(A::Error::custom(BiometricError::WrongLength(values.len())));
+                    }
+                }
+                Ok(BoundedNumbers(values))
+            }
+        }
+
+        deserializer.deserialize_seq(Numbers)
+    }
+}
 
 impl FaceTemplate {
     /// Checks an already normalised template.
@@ -188,10 +222,10 @@ impl fmt::Debug for FaceTemplate {
     }
 }
 
-impl TryFrom<Vec<f32>> for FaceTemplate {
+impl TryFrom<BoundedNumbers> for FaceTemplate {
     type Error = BiometricError;
-    fn try_from(values: Vec<f32>) -> Result<Self, BiometricError> {
-        Self::new(values)
+    fn try_from(values: BoundedNumbers) -> Result<Self, BiometricError> {
+        Self::new(values.0)
     }
 }
 

@@ -13,6 +13,7 @@ mod pad;
 mod policy;
 mod quality;
 mod subject;
+mod template;
 mod time;
 
 pub use biometric::{
@@ -38,4 +39,5 @@ pub use policy::{
 };
 pub use quality::{QualityDefect, QualityReport};
 pub use subject::{SubjectCategory, SubjectStatus, SubjectView};
+pub use template::Template;
 pub use time::{LocalMoment, Timestamp, Weekday};

@@ -7,6 +7,7 @@ mod door;
 mod enrolment;
 mod joining;
 mod passage;
+mod probe;
 
 pub use door::{DOOR_ORDER_LIFETIME_MS, DoorOrder, DoorOutcome, DoorReport, SignedDoorOrder};
 pub use enrolment::{
@@ -15,10 +16,13 @@ pub use enrolment::{
 pub use joining::{
     Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, JoinTokenError, RenewRequest,
 };
-pub use passage::{PassageDecision, PassageRequest, Probe, ProtocolError, Sealed};
+pub use passage::{PassageDecision, PassageRequest, ProtocolError, Sealed};
+pub use probe::{Probe, ProbeError};
 
 /// Version of these messages; the server refuses others with status 400 and says which it speaks.
-pub const PROTOCOL_VERSION: u16 = 1;
+///
+/// Version 2 carries templates of several modalities; version 1 knew faces only.
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Paths of the gate interface.
 pub mod paths {

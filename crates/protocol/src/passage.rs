@@ -3,27 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use sallyport_domain::{
-    Direction, FaceTemplate, GateId, Modality, ModelDigest, PadAssessment, QualityDefect,
-    ReasonCode, SubjectId, Timestamp, TransactionId, Verdict,
+    Direction, GateId, PadAssessment, QualityDefect, ReasonCode, SubjectId, Timestamp,
+    TransactionId, Verdict,
 };
 
-use crate::SignedDoorOrder;
-
-/// A probe: the best samples of one track, fused into one template.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Probe {
-    /// What it describes.
-    pub modality: Modality,
-    /// SHA-256 of the model that made it.
-    pub model: ModelDigest,
-    /// The template.
-    pub template: FaceTemplate,
-    /// Quality score, 0 to 100.
-    pub quality: f32,
-    /// How many samples were fused.
-    pub samples: u8,
-}
+use crate::{Probe, SignedDoorOrder, probe};
 
 /// A picture sealed by the agent for the registry's public key (HPKE, RFC 9180: DHKEM X25519,
 /// HKDF-SHA256, AES-256-GCM, base mode). The associated data is the transaction or subject id as
@@ -67,6 +51,7 @@ pub struct PassageRequest {
     /// Claimed identity, by card or booking.
     pub claim: Option<SubjectId>,
     /// Probes, at most one per modality.
+    #[serde(deserialize_with = "probe::one_per_modality")]
     pub probes: Vec<Probe>,
     /// Presentation attack votes.
     pub pad: PadAssessment,

@@ -61,7 +61,7 @@ async fn a_full_disk_grants_nothing_loses_nothing_and_is_over_when_there_is_room
         probes: vec![Probe {
             modality: Modality::Face,
             model: ModelDigest::from_bytes([7; 32]),
-            template: FaceTemplate::normalise(vec![1.0; 512]).unwrap(),
+            template: FaceTemplate::normalise(vec![1.0; 512]).unwrap().into(),
             quality: 50.0,
             samples: 1,
         }],

@@ -351,7 +351,7 @@ pub(crate) fn probe(template: FaceTemplate) -> Probe {
     Probe {
         modality: Modality::Face,
         model: ModelDigest::from_bytes(MODEL),
-        template,
+        template: template.into(),
         quality: 80.0,
         samples: 3,
     }

@@ -198,13 +198,13 @@ async fn malformed_oversized_and_foreign_messages_are_refused_and_nothing_is_log
         // A template that is not of unit length, and one that is too short.
         serde_json::to_string(&{
             let mut value = serde_json::to_value(&good).unwrap();
-            value["probes"][0]["template"] = serde_json::json!(vec![1.0_f32; 512]);
+            value["probes"][0]["template"]["face"] = serde_json::json!(vec![1.0_f32; 512]);
             value
         })
         .unwrap(),
         serde_json::to_string(&{
             let mut value = serde_json::to_value(&good).unwrap();
-            value["probes"][0]["template"] = serde_json::json!([1.0]);
+            value["probes"][0]["template"]["face"] = serde_json::json!([1.0]);
             value
         })
         .unwrap(),
@@ -222,7 +222,7 @@ async fn malformed_oversized_and_foreign_messages_are_refused_and_nothing_is_log
     );
     assert_eq!(
         send(
-            text.replacen("\"version\":1", "\"version\":2", 1)
+            text.replacen("\"version\":2", "\"version\":1", 1)
                 .into_bytes()
         )
         .await
@@ -243,7 +243,7 @@ async fn malformed_oversized_and_foreign_messages_are_refused_and_nothing_is_log
     wrong.probes.push(wrong.probes[0].clone());
     assert_eq!(
         gate.client.post(paths::PASSAGE, &wrong).await.refused(),
-        (400, "invalid".to_owned())
+        (400, "malformed".to_owned())
     );
     assert_eq!(entries(&rig).await.len(), before);
     // After all that the good one still passes.

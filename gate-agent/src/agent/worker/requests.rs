@@ -48,7 +48,7 @@ impl Worker {
             probes: vec![Probe {
                 modality: Modality::Face,
                 model: self.observer.model(),
-                template: capture.template,
+                template: capture.template.into(),
                 quality: capture.quality,
                 samples: capture.samples,
             }],
