@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hpke::Serializable as _;
 use sallyport_domain::{
-    AccessRule, Direction, GateId, GatePolicy, PadPolicy, Purpose, SubjectCategory, Timestamp,
+    AccessRule, Direction, GateId, GatePolicy, ModalityPolicy, PadPolicy, Purpose, SubjectCategory, Timestamp,
     UnrecognisedPolicy,
 };
 use sallyport_protocol::{Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken};
@@ -73,6 +73,7 @@ pub fn default_policy() -> GatePolicy {
         fpir_target: 1e-4,
         fmr_target: 1e-4,
         pad: PadPolicy::Advisory,
+        modalities: ModalityPolicy::FaceOrIris,
         unrecognised: UnrecognisedPolicy::Refer,
         rules: vec![AccessRule {
             categories: vec![

@@ -1,5 +1,7 @@
 //! Passages: search, decide, log and only then answer.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::Signer as _;
@@ -8,9 +10,10 @@ use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable as _, OpModeR};
 use sallyport_domain::{
-    Decision, DecisionInput, Direction, GateCondition, GateId, GatePolicy, LocalMoment, Modality,
-    PadAssessment, ReasonCode, SearchOutcome, SubjectId, SubjectView, Timestamp, TransactionId,
-    Verdict, decide,
+    CandidateEvidence, Decision, DecisionInput, Direction, Evidence, GallerySize, GateCondition,
+    GateId, GatePolicy, LocalMoment, Modality, OperatingPoints, PadAssessment, ReasonCode,
+    SearchOutcome, SubjectId, SubjectScores, SubjectView, Timestamp, TransactionId, Verdict,
+    decide,
 };
 use sallyport_matching::Search;
 use sallyport_protocol::{
@@ -95,7 +98,7 @@ pub async fn request(
     if !trusted {
         alarm_clock(state, now).await?;
     }
-    let search = search(state, probe.clone(), policy.fpir_target).await;
+    let search = search(state, probe.clone(), &policy).await;
     let subject = best_match(state, &search).await;
     let decision = decide(&DecisionInput {
         policy: &policy,
@@ -200,12 +203,12 @@ pub(crate) fn sealed_json(sealed: Option<&Sealed>) -> Result<Option<Vec<u8>>, Au
 }
 
 /// Search on a thread of its own; whatever fails makes the search unavailable, which is referred.
-async fn search(state: &AppState, probe: Option<Probe>, fpir: f64) -> SearchOutcome {
+async fn search(state: &AppState, probe: Option<Probe>, policy: &GatePolicy) -> SearchOutcome {
     let Some(probe) = probe else {
         return SearchOutcome::Unavailable;
     };
     let gallery = state.gallery.clone();
-    let calibration = state.calibration.clone();
+    let (calibration, policy) = (state.fusion.clone(), policy.clone());
     let found = tokio::task::spawn_blocking(move || {
         let gallery = gallery.read().ok()?;
         let template = probe.template.face()?;
@@ -213,10 +216,21 @@ async fn search(state: &AppState, probe: Option<Probe>, fpir: f64) -> SearchOutc
             Search::Found {
                 mut candidates,
                 compared,
-            } => Some(SearchOutcome::Searched {
-                candidates: candidates.pop()?,
-                threshold: calibration.identification_threshold(fpir, compared),
-            }),
+            } => {
+                let size = GallerySize {
+                    subjects: compared,
+                    faces: compared,
+                    ..GallerySize::default()
+                };
+                let points = OperatingPoints::new(&calibration, &policy, size);
+                let found = candidates.pop()?;
+                let scores = found.as_slice().iter().map(|candidate| SubjectScores {
+                    face: Some(candidate.similarity),
+                    ..SubjectScores::none(candidate.subject)
+                });
+                let evidence = Box::new(Evidence::new(scores.collect(), points));
+                Some(SearchOutcome::Searched { evidence })
+            }
             Search::OtherModel => None,
         }
     });
@@ -233,20 +247,14 @@ async fn search(state: &AppState, probe: Option<Probe>, fpir: f64) -> SearchOutc
 
 /// The record of the best candidate above the threshold; an unreadable record is `None`, which is referred.
 async fn best_match(state: &AppState, search: &SearchOutcome) -> Option<SubjectView> {
-    let SearchOutcome::Searched {
-        candidates,
-        threshold,
-    } = search
-    else {
+    let SearchOutcome::Searched { evidence } = search else {
         return None;
     };
-    let best = candidates
-        .best()
-        .filter(|best| threshold.is_match(best.similarity))?;
-    match registry::subject(state, best.subject).await {
+    let best = evidence.recognise().subjects().first().copied()?;
+    match registry::subject(state, best).await {
         Ok(subject) => subject.map(|subject| subject.view()),
         Err(error) => {
-            tracing::error!(subject = %best.subject, %error, "the record could not be read; the passage is referred");
+            tracing::error!(subject = %best, %error, "the record could not be read; the passage is referred");
             None
         }
     }
@@ -261,27 +269,48 @@ fn people(decision: &Decision) -> Vec<SubjectId> {
     }
 }
 
-/// What the log keeps sealed: candidates with scores, and the threshold.
+/// What the log keeps sealed: the calibration, the thresholds, and each candidate's scores with what they say.
 fn scores(search: &SearchOutcome) -> Option<Vec<u8>> {
     #[derive(Serialize)]
-    struct Scores {
-        threshold: f32,
-        candidates: Vec<(SubjectId, f32)>,
+    struct Scores<'a> {
+        calibration: &'a str,
+        calibration_version: u32,
+        identifies: BTreeMap<&'static str, f64>,
+        fused: f64,
+        candidates: Vec<Scored>,
     }
-    let SearchOutcome::Searched {
-        candidates,
-        threshold,
-    } = search
-    else {
+    #[derive(Serialize)]
+    struct Scored {
+        subject: SubjectId,
+        fused: f64,
+        scores: BTreeMap<&'static str, f64>,
+        verdicts: BTreeMap<&'static str, &'static str>,
+    }
+    let SearchOutcome::Searched { evidence } = search else {
         return None;
     };
-    let scores = Scores {
-        threshold: threshold.value(),
-        candidates: candidates
-            .as_slice()
-            .iter()
-            .map(|c| (c.subject, c.similarity.value()))
+    let points = evidence.points();
+    let scored = |one: &CandidateEvidence| Scored {
+        subject: one.subject(),
+        fused: one.fused.log10(),
+        scores: Modality::ALL
+            .into_iter()
+            .filter_map(|modality| Some((modality.code(), one.scores.score(modality)?)))
             .collect(),
+        verdicts: Modality::ALL
+            .into_iter()
+            .map(|modality| (modality.code(), one.verdict(modality).code()))
+            .collect(),
+    };
+    let scores = Scores {
+        calibration: &points.calibration().name,
+        calibration_version: points.calibration().version,
+        identifies: Modality::ALL
+            .into_iter()
+            .map(|modality| (modality.code(), points.identifies_at(modality)))
+            .collect(),
+        fused: points.fused_at().log10(),
+        candidates: evidence.candidates().iter().map(scored).collect(),
     };
     serde_json::to_vec(&scores).ok()
 }

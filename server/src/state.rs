@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, RwLock};
 
-use sallyport_domain::{FaceCalibration, Timestamp, TransactionId};
+use sallyport_domain::{FaceCalibration, FusionCalibration, Timestamp, TransactionId};
 use sallyport_matching::Gallery;
 use tokio::sync::{Mutex, Notify, broadcast};
 
@@ -50,6 +50,8 @@ pub struct Inner {
     pub gallery: Arc<RwLock<Gallery>>,
     /// Relation of similarity and error rate.
     pub calibration: FaceCalibration,
+    /// What the scores of all modalities are worth as evidence.
+    pub fusion: FusionCalibration,
     /// Live events for officers. When nobody listens they are dropped.
     pub live: broadcast::Sender<LiveEvent>,
     /// Wakes waiting gates when an officer has decided.
@@ -96,6 +98,7 @@ impl AppState {
             authority,
             gallery: Arc::new(RwLock::new(Gallery::new())),
             calibration: FaceCalibration::default_face(),
+            fusion: FusionCalibration::default_pair(),
             live: broadcast::Sender::new(LIVE_CAPACITY),
             reviewed: Notify::new(),
             enrolling: Mutex::new(()),

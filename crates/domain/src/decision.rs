@@ -6,9 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    CandidateList, Direction, GatePolicy, LocalMoment, PadAssessment, PadPolicy, PadVerdict,
-    SubjectCategory, SubjectId, SubjectStatus, SubjectView, Threshold, Timestamp,
-    UnrecognisedPolicy,
+    Direction, Evidence, GatePolicy, LocalMoment, PadAssessment, PadPolicy, PadVerdict,
+    Recognition, RecognitionDoubt, SubjectCategory, SubjectId, SubjectStatus, SubjectView,
+    Timestamp, UnrecognisedPolicy,
 };
 
 /// Grant, refuse or refer.
@@ -63,6 +63,10 @@ pub enum ReasonCode {
     AmbiguousIdentity,
     /// Modalities point at different people.
     ModalityConflict,
+    /// A modality speaks against the person whom another one names, or does not confirm as the gate requires.
+    ModalityMismatch,
+    /// The gate requires a modality that was not captured well enough or is not enrolled.
+    ModalityMissing,
     /// The probe does not match the claimed identity.
     ClaimMismatch,
     /// The search could not be made (no gallery, other model).
@@ -104,6 +108,8 @@ impl ReasonCode {
             Self::NotRecognised => "not_recognised",
             Self::AmbiguousIdentity => "ambiguous_identity",
             Self::ModalityConflict => "modality_conflict",
+            Self::ModalityMismatch => "modality_mismatch",
+            Self::ModalityMissing => "modality_missing",
             Self::ClaimMismatch => "claim_mismatch",
             Self::SearchUnavailable => "search_unavailable",
             Self::RecordUnavailable => "record_unavailable",
@@ -137,7 +143,13 @@ impl ReasonCode {
             }
             Self::NotRecognised => "Nobody in the registry was recognised.",
             Self::AmbiguousIdentity => "More than one enrolled person looks alike enough.",
-            Self::ModalityConflict => "Face and iris point at different people.",
+            Self::ModalityConflict => "Face and irises point at different people.",
+            Self::ModalityMismatch => {
+                "Face and irises do not all confirm the person who was recognised."
+            }
+            Self::ModalityMissing => {
+                "This gate needs face and iris together, and one of them was not captured well enough or is not enrolled."
+            }
             Self::ClaimMismatch => "The person does not match the identity that was claimed.",
             Self::SearchUnavailable => "The registry could not be searched.",
             Self::RecordUnavailable => "The person's record could not be read.",
@@ -153,18 +165,25 @@ impl ReasonCode {
     }
 }
 
+impl From<RecognitionDoubt> for ReasonCode {
+    fn from(doubt: RecognitionDoubt) -> Self {
+        match doubt {
+            RecognitionDoubt::Conflict => Self::ModalityConflict,
+            RecognitionDoubt::Mismatch => Self::ModalityMismatch,
+            RecognitionDoubt::Ambiguous => Self::AmbiguousIdentity,
+            RecognitionDoubt::Missing => Self::ModalityMissing,
+        }
+    }
+}
+
 /// What the 1:N search or the 1:1 comparison brought.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SearchOutcome {
-    /// Candidates, best first, and the threshold that counts for this gallery.
+    /// Somebody was compared with everybody; who is recognised follows from the evidence.
     Searched {
-        /// Candidates, best first.
-        candidates: CandidateList,
-        /// The threshold for this search.
-        threshold: Threshold,
+        /// Candidates, best first, with the thresholds that count for this gallery.
+        evidence: Box<Evidence>,
     },
-    /// Several modalities matched different people.
-    Conflict,
     /// The search failed, or no reference was made by the probe's model.
     Unavailable,
 }
@@ -267,20 +286,11 @@ pub fn decide(input: &DecisionInput<'_>) -> Decision {
     if input.condition.locked_down {
         return refuse(ReasonCode::LockedDown, None);
     }
-    let (candidates, threshold) = match input.search {
-        SearchOutcome::Searched {
-            candidates,
-            threshold,
-        } => (candidates, *threshold),
-        SearchOutcome::Conflict => return refer(ReasonCode::ModalityConflict, Vec::new()),
+    let recognition = match input.search {
+        SearchOutcome::Searched { evidence } => evidence.recognise(),
         SearchOutcome::Unavailable => return refer(ReasonCode::SearchUnavailable, Vec::new()),
     };
-    let matches: Vec<SubjectId> = candidates
-        .as_slice()
-        .iter()
-        .filter(|candidate| threshold.is_match(candidate.similarity))
-        .map(|candidate| candidate.subject)
-        .collect();
+    let matches = recognition.subjects();
 
     // A suspicion comes before recognition: a good copy of a face is recognised very well.
     match (input.pad.verdict(), input.policy.pad) {
@@ -301,18 +311,19 @@ pub fn decide(input: &DecisionInput<'_>) -> Decision {
     if input.condition.people_in_view > 1 {
         return refer(ReasonCode::SeveralPeople, matches);
     }
-    let Some(best) = matches.first().copied() else {
-        if input.claim.is_some() {
+    let best = match recognition {
+        Recognition::Recognised(subject) => subject,
+        Recognition::Doubtful(doubt, subjects) => return refer(doubt.into(), subjects),
+        Recognition::Nobody if input.claim.is_some() => {
             return refer(ReasonCode::ClaimMismatch, Vec::new());
         }
-        return match input.policy.unrecognised {
-            UnrecognisedPolicy::Refer => refer(ReasonCode::NotRecognised, Vec::new()),
-            UnrecognisedPolicy::Refuse => refuse(ReasonCode::NotRecognised, None),
-        };
+        Recognition::Nobody => {
+            return match input.policy.unrecognised {
+                UnrecognisedPolicy::Refer => refer(ReasonCode::NotRecognised, Vec::new()),
+                UnrecognisedPolicy::Refuse => refuse(ReasonCode::NotRecognised, None),
+            };
+        }
     };
-    if matches.len() > 1 {
-        return refer(ReasonCode::AmbiguousIdentity, matches);
-    }
     if input.claim.is_some_and(|claim| claim != best) {
         return refer(ReasonCode::ClaimMismatch, matches);
     }

@@ -5,8 +5,10 @@
 //! Words follow ISO/IEC 2382-37 (see GLOSSARY.md).
 
 mod biometric;
+mod calibration;
 mod decision;
 mod enrolment;
+mod fusion;
 mod ids;
 pub mod iris;
 mod pad;
@@ -21,10 +23,18 @@ pub use biometric::{
     FaceCalibration, FaceSimilarity, FaceTemplate, Modality, ModelDigest, OperatingPoint,
     Threshold,
 };
+pub use calibration::{
+    CalibrationError, ErrorPoint, FusionCalibration, LogLikelihoodRatio, Measured,
+    ScoreCalibration, ScoreKind,
+};
 pub use decision::{
     Decision, DecisionInput, GateCondition, ReasonCode, SearchOutcome, Verdict, decide,
 };
 pub use enrolment::{Enrolment, EnrolmentState, InvalidTransition};
+pub use fusion::{
+    CandidateEvidence, Evidence, GallerySize, ModalityVerdict, OperatingPoints, Recognition,
+    RecognitionDoubt, SubjectScores,
+};
 pub use ids::{
     EnrolmentId, GateId, IdError, OfficerId, ReferenceId, ReviewId, SiteId, SubjectId,
     TransactionId,
@@ -35,7 +45,8 @@ pub use iris::{
 };
 pub use pad::{PadAssessment, PadKind, PadVerdict, PadVote};
 pub use policy::{
-    AccessRule, Direction, GatePolicy, PadPolicy, Purpose, UnrecognisedPolicy, WeeklyWindow,
+    AccessRule, Direction, GatePolicy, ModalityPolicy, PadPolicy, Purpose, UnrecognisedPolicy,
+    WeeklyWindow,
 };
 pub use quality::{QualityDefect, QualityReport};
 pub use subject::{SubjectCategory, SubjectStatus, SubjectView};

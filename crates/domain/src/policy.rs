@@ -63,6 +63,50 @@ pub enum UnrecognisedPolicy {
     Refuse,
 }
 
+/// Which modalities must agree before a person counts as recognised. Under every policy a modality that was compared
+/// and speaks against the person, or points at somebody else, is referred to an officer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModalityPolicy {
+    /// The face must identify. For places where irises may not be used.
+    FaceOnly,
+    /// The face, an iris or all together must identify; whatever is missing is not asked for. The default, and what
+    /// policies from before the iris mean.
+    #[default]
+    FaceOrIris,
+    /// Face and at least one iris must each confirm, and together identify.
+    FaceAndIris,
+    /// Two of face, left iris and right iris must each confirm, and together identify.
+    AnyTwoOfThree,
+}
+
+impl ModalityPolicy {
+    /// All policies, in the order in which forms list them.
+    pub const ALL: [Self; 4] = [
+        Self::FaceOnly,
+        Self::FaceOrIris,
+        Self::FaceAndIris,
+        Self::AnyTwoOfThree,
+    ];
+
+    /// The stable name used in files and forms.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::FaceOnly => "face_only",
+            Self::FaceOrIris => "face_or_iris",
+            Self::FaceAndIris => "face_and_iris",
+            Self::AnyTwoOfThree => "any_two_of_three",
+        }
+    }
+
+    /// The policy of a stable name.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|policy| policy.code() == code)
+    }
+}
+
 /// A weekly window of local time; `until_minute` is exclusive and may be 1440.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,6 +155,9 @@ pub struct GatePolicy {
     pub fmr_target: f64,
     /// Role of presentation attack detection.
     pub pad: PadPolicy,
+    /// Which modalities must agree.
+    #[serde(default)]
+    pub modalities: ModalityPolicy,
     /// What happens to an unrecognised person.
     pub unrecognised: UnrecognisedPolicy,
     /// Access rules.

@@ -3,8 +3,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    AccessRule, Candidate, FaceCalibration, FaceSimilarity, PadKind, PadVote, Purpose, Weekday,
-    WeeklyWindow,
+    AccessRule, FaceSimilarity, FusionCalibration, GallerySize, IrisComparison, IrisDissimilarity,
+    ModalityPolicy, ModalityVerdict, OperatingPoints, PadKind, PadVote, Purpose, SubjectScores,
+    Weekday, WeeklyWindow,
 };
 
 fn person(n: u8) -> SubjectId {
@@ -18,6 +19,7 @@ fn policy(pad: PadPolicy) -> GatePolicy {
         fpir_target: 1e-2,
         fmr_target: 1e-4,
         pad,
+        modalities: ModalityPolicy::FaceOrIris,
         unrecognised: UnrecognisedPolicy::Refer,
         rules: vec![AccessRule {
             categories: vec![SubjectCategory::Visitor],
@@ -42,17 +44,52 @@ fn votes(verdict: PadVerdict) -> PadAssessment {
 }
 
 fn searched(scores: &[(u8, f32)]) -> SearchOutcome {
+    searched_for(
+        ModalityPolicy::FaceOrIris,
+        scores
+            .iter()
+            .map(|(n, score)| {
+                let mut one = SubjectScores::none(person(*n));
+                one.face = Some(FaceSimilarity::new(*score).unwrap());
+                one
+            })
+            .collect(),
+        0,
+    )
+}
+
+/// Ten people with a face each, and so many irises.
+fn searched_for(
+    modalities: ModalityPolicy,
+    scores: Vec<SubjectScores>,
+    irises: usize,
+) -> SearchOutcome {
+    let size = GallerySize {
+        subjects: 10,
+        faces: 10,
+        left_irises: irises,
+        right_irises: irises,
+    };
+    let policy = GatePolicy {
+        modalities,
+        ..policy(PadPolicy::Required)
+    };
+    let points = OperatingPoints::new(&FusionCalibration::default_pair(), &policy, size);
     SearchOutcome::Searched {
-        candidates: CandidateList::new(
-            scores
-                .iter()
-                .map(|(n, score)| Candidate {
-                    subject: person(*n),
-                    similarity: FaceSimilarity::new(*score).unwrap(),
-                })
-                .collect(),
-        ),
-        threshold: FaceCalibration::default_face().identification_threshold(1e-2, 10),
+        evidence: Box::new(Evidence::new(scores, points)),
+    }
+}
+
+/// Scores of one person; irises as dissimilarities.
+fn scores(n: u8, face: Option<f32>, left: Option<f32>, right: Option<f32>) -> SubjectScores {
+    let iris = |score: Option<f32>| {
+        score.map(|score| IrisComparison::Compared(IrisDissimilarity::new(score).unwrap()))
+    };
+    SubjectScores {
+        subject: person(n),
+        face: face.map(|score| FaceSimilarity::new(score).unwrap()),
+        left: iris(left),
+        right: iris(right),
     }
 }
 
@@ -170,10 +207,40 @@ fn every_doubt_has_its_own_reason() {
         ),
         (
             Case {
-                search: SearchOutcome::Conflict,
+                // The face is the first person's, the irises are the second's.
+                search: searched_for(
+                    ModalityPolicy::FaceOrIris,
+                    vec![
+                        scores(1, Some(0.8), Some(0.45), Some(0.44)),
+                        scores(2, Some(0.1), Some(0.1), Some(0.12)),
+                    ],
+                    10,
+                ),
                 ..d()
             },
             (Refer, ModalityConflict),
+        ),
+        (
+            Case {
+                search: searched_for(
+                    ModalityPolicy::FaceOrIris,
+                    vec![scores(1, Some(0.8), Some(0.1), Some(0.46))],
+                    10,
+                ),
+                ..d()
+            },
+            (Refer, ModalityMismatch),
+        ),
+        (
+            Case {
+                search: searched_for(
+                    ModalityPolicy::FaceAndIris,
+                    vec![scores(1, Some(0.8), None, None)],
+                    10,
+                ),
+                ..d()
+            },
+            (Refer, ModalityMissing),
         ),
         (
             Case {
@@ -360,6 +427,79 @@ proptest! {
             prop_assert!(claim.is_none_or(|claim| claim == 1));
             let best = scores.iter().filter(|(n, _)| *n == 1).map(|(_, s)| *s).fold(-1.0, f32::max);
             prop_assert!(best >= 0.335);
+        }
+    }
+}
+
+fn verdicts() -> impl Strategy<Value = PadVerdict> {
+    prop_oneof![
+        Just(PadVerdict::BonaFide),
+        Just(PadVerdict::Inconclusive),
+        Just(PadVerdict::AttackSuspected)
+    ]
+}
+
+prop_compose! {
+    /// Any scores of up to three people, with everything that a person may show or hide.
+    fn any_scores()(
+        people in proptest::collection::vec((
+            1_u8..4,
+            proptest::option::of(-0.2_f32..1.0),
+            proptest::option::of(0.0_f32..0.5),
+            proptest::option::of(0.0_f32..0.5),
+        ), 0..5),
+    ) -> Vec<SubjectScores> {
+        people.into_iter().map(|(n, face, left, right)| scores(n, face, left, right)).collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whatever the scores: no grant against a suspicion, a failed check, another person's modality, or without what the
+    /// policy requires.
+    #[test]
+    fn fused_evidence_is_never_outvoted(
+        mut given in any_scores(),
+        mate in proptest::option::of((0.3_f32..0.9, 0.0_f32..0.45, 0.0_f32..0.45)),
+        modalities in proptest::sample::select(ModalityPolicy::ALL.to_vec()),
+        pad in verdicts(),
+        required in any::<bool>(),
+    ) {
+        if let Some((face, left, right)) = mate {
+            given.retain(|one| one.subject != person(1));
+            given.push(scores(1, Some(face), Some(left), Some(right)));
+        }
+        let search = searched_for(modalities, given, 10);
+        let case = Case {
+            policy: GatePolicy {
+                modalities,
+                ..policy(if required { PadPolicy::Required } else { PadPolicy::Advisory })
+            },
+            pad: votes(pad),
+            search: search.clone(),
+            ..Case::default()
+        };
+        if let Decision::Grant { subject } = case.decide() {
+            let SearchOutcome::Searched { evidence } = search else { unreachable!() };
+            let granted = evidence.candidates().iter().find(|one| one.subject() == subject).unwrap();
+            let said = granted.verdicts;
+            prop_assert!(pad != PadVerdict::AttackSuspected);
+            prop_assert!(!required || pad == PadVerdict::BonaFide);
+            prop_assert!(!said.contains(&ModalityVerdict::Against));
+            let [face, left, right] = said.map(|one| one >= ModalityVerdict::Confirms);
+            let demanded = match modalities {
+                ModalityPolicy::FaceOnly => said[0] == ModalityVerdict::Identifies,
+                ModalityPolicy::FaceOrIris => face || left || right,
+                ModalityPolicy::FaceAndIris => face && (left || right),
+                ModalityPolicy::AnyTwoOfThree => [face, left, right].iter().filter(|one| **one).count() >= 2,
+            };
+            prop_assert!(demanded);
+            for other in evidence.candidates().iter().filter(|one| one.subject() != subject) {
+                for (own, theirs) in said.iter().zip(other.verdicts) {
+                    prop_assert!(theirs != ModalityVerdict::Identifies || *own >= ModalityVerdict::Confirms);
+                }
+            }
         }
     }
 }
