@@ -56,6 +56,19 @@ fn key_path(data: &Path) -> PathBuf {
 /// # Errors
 /// The folder is in use, or disk or database refuse. The sentence says what to do.
 pub async fn create(data: &Path, config: &Config, clock: &dyn Clock) -> anyhow::Result<()> {
+    create_with_owner(data, config, None, clock).await
+}
+
+/// As [`create`]; on PostgreSQL `owner` is the address of the role that makes and owns the tables. It is not stored.
+///
+/// # Errors
+/// As [`create`].
+pub async fn create_with_owner(
+    data: &Path,
+    config: &Config,
+    owner: Option<&str>,
+    clock: &dyn Clock,
+) -> anyhow::Result<()> {
     if data.exists()
         && std::fs::read_dir(data)
             .with_context(|| format!("reading {}", data.display()))?
@@ -67,16 +80,29 @@ pub async fn create(data: &Path, config: &Config, clock: &dyn Clock) -> anyhow::
             data.display()
         );
     }
+    if !config.database.is_empty() {
+        let owner = owner.context(
+            "on PostgreSQL the tables belong to another role than the one that serves; name its address with --database-owner",
+        )?;
+        Store::install(owner, &config.database)
+            .await
+            .context("making the tables")?;
+    }
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(data)
         .with_context(|| format!("creating {}", data.display()))?;
-    let kek = Key::generate().context("making the registry's key")?;
-    write_key(data, &kek)?;
     let store = Store::open(&config.database_url(data, true))
         .await
         .context("creating the database")?;
+    if store.setting(CA_KEY).await?.is_some() {
+        bail!(
+            "this database holds an installation already. Name an empty one; init never touches an existing installation."
+        );
+    }
+    let kek = Key::generate().context("making the registry's key")?;
+    write_key(data, &kek)?;
     let (ca_key, ca_certificate) = Authority::generate(&config.site, clock.now())?;
     add(&store, &kek, &config.site, CA_KEY, ca_key.as_bytes()).await?;
     add(
@@ -188,6 +214,25 @@ fn seed(bytes: &[u8]) -> anyhow::Result<Zeroizing<[u8; 32]>> {
         .map(Zeroizing::new)
         .ok()
         .context("a stored key seed does not have 32 bytes")
+}
+
+/// Brings PostgreSQL's tables to this version as their owner. SQLite's follow at the next opening.
+///
+/// # Errors
+/// Each error says what to do.
+pub async fn migrate(data: &Path, owner: &str) -> anyhow::Result<()> {
+    let config = Config::load(data)?;
+    if config.database.is_empty() {
+        return Ok(());
+    }
+    if owner.is_empty() {
+        bail!(
+            "name the role that owns the tables: sallyport-server migrate --database-owner ADDRESS"
+        );
+    }
+    Store::install(owner, &config.database)
+        .await
+        .context("bringing the tables to this version")
 }
 
 /// Opens an installation: database, keys, and the check that the log continues what was signed. The gallery is loaded separately.

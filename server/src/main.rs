@@ -50,8 +50,20 @@ enum Command {
     Init(Init),
     /// Run the server until SIGTERM or Ctrl-C.
     Serve(Data),
-    /// Bring the database to this version; `serve` does it too.
-    Migrate(Data),
+    /// Bring the database to this version; with SQLite `serve` does it too.
+    Migrate {
+        #[command(flatten)]
+        data: Data,
+        /// PostgreSQL: address of the role that owns the tables. It is not stored.
+        #[arg(
+            long,
+            env = "SALLYPORT_DATABASE_OWNER",
+            hide_env_values = true,
+            default_value = "",
+            hide_default_value = true
+        )]
+        database_owner: String,
+    },
     /// Gates: add, list, make join tokens, revoke.
     #[command(subcommand)]
     Gate(Gate),
@@ -88,9 +100,18 @@ struct Init {
     /// Seconds after enrolment during which doors stay shut for a new person.
     #[arg(long, default_value_t = 600)]
     cool_off_seconds: u32,
-    /// PostgreSQL address; without it an embedded SQLite database in the data folder.
+    /// PostgreSQL address of the role that serves; without it an embedded SQLite database in the data folder.
     #[arg(long, default_value = "", hide_default_value = true)]
     database: String,
+    /// PostgreSQL: address of the role that owns the tables. It is not stored.
+    #[arg(
+        long,
+        env = "SALLYPORT_DATABASE_OWNER",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
+    database_owner: String,
 }
 
 #[derive(Subcommand)]
@@ -223,7 +244,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Init(init) => create(init).await,
         Command::Serve(data) => serve::run(&data.data, Arc::new(SystemClock)).await,
-        Command::Migrate(data) => {
+        Command::Migrate {
+            data,
+            database_owner,
+        } => {
+            installation::migrate(&data.data, &database_owner).await?;
             open(&data).await?.store.close().await;
             println!("The database is at this version.");
             Ok(())
@@ -265,7 +290,8 @@ async fn create(init: Init) -> anyhow::Result<()> {
         utc_offset_minutes: init.utc_offset_minutes,
         cool_off_seconds: init.cool_off_seconds,
     };
-    installation::create(&init.data.data, &config, &SystemClock).await?;
+    let owner = (!init.database_owner.is_empty()).then_some(init.database_owner.as_str());
+    installation::create_with_owner(&init.data.data, &config, owner, &SystemClock).await?;
     let folder = init.data.data.display();
     println!(
         "A new installation of site {} is in {folder}.\n\

@@ -6,6 +6,7 @@ pub mod gates;
 pub mod log;
 pub mod officers;
 pub mod passages;
+mod postgres;
 pub mod registry;
 
 use sqlx::any::{AnyArguments, AnyPoolOptions, AnyRow};
@@ -37,6 +38,40 @@ pub enum StoreError {
         /// Needed.
         needed: &'static str,
     },
+    /// The address cannot be understood; it is not repeated, because it may hold a password.
+    #[error(
+        "the database address is not valid; it looks like postgres://ROLE:PASSWORD@HOST:5432/DATABASE?sslmode=verify-full&sslrootcert=FILE"
+    )]
+    BadAddress,
+    /// Over a network without checking who answers.
+    #[error(
+        "the database is on another machine, but the connection to it would not be protected. Add ?sslmode=verify-full&sslrootcert=FILE to the database address, with FILE the certificate of its authority"
+    )]
+    NotEncrypted,
+    /// Owner and application are one role.
+    #[error(
+        "role {role} would both own the tables and serve; whoever serves could then remove the audit log's protection. Make two roles, see docs/operating.md, PostgreSQL"
+    )]
+    OneRole {
+        /// Which.
+        role: String,
+    },
+    /// The role that serves can change the log.
+    #[error(
+        "role {role} can change or remove entries of the audit log (it owns the tables, is a superuser, or was granted too much); refusing to start. Serve as a role of its own and run: sallyport-server migrate --database-owner ADDRESS"
+    )]
+    RoleTooStrong {
+        /// Which.
+        role: String,
+    },
+    /// The tables are missing or older.
+    #[error(
+        "the database schema is missing or older than this program. Run: sallyport-server migrate --database-owner ADDRESS"
+    )]
+    SchemaBehind,
+    /// The tables are newer.
+    #[error("the database schema is newer than this program; use the newer program")]
+    SchemaAhead,
 }
 
 /// The database.
@@ -55,6 +90,16 @@ pub enum Engine {
     Sqlite,
     /// PostgreSQL.
     Postgres,
+}
+
+impl Engine {
+    fn of(url: &str) -> Self {
+        if url.starts_with("postgres") {
+            Self::Postgres
+        } else {
+            Self::Sqlite
+        }
+    }
 }
 
 /// A write transaction; holds the writer's seat until it ends.
@@ -91,31 +136,45 @@ impl Drop for Write<'_> {
 pub(crate) type Query<'q> = sqlx::query::Query<'q, Any, AnyArguments>;
 
 impl Store {
-    /// Opens the database, brings the schema up to date and asserts its durability settings.
+    /// Makes or updates the tables on PostgreSQL, as their owner, for the role of the application's address. SQLite needs nothing.
     ///
     /// # Errors
-    /// Not reachable, schema not migratable, or not durable.
+    /// Not reachable, one role for both, or schema not migratable.
+    pub async fn install(owner: &str, application: &str) -> Result<(), StoreError> {
+        sqlx::any::install_default_drivers();
+        match Engine::of(application) {
+            Engine::Sqlite => Ok(()),
+            Engine::Postgres => postgres::install(owner, application).await,
+        }
+    }
+
+    /// Opens the database and asserts its durability settings. SQLite's schema is brought up to date; PostgreSQL's must be already,
+    /// and the role must not be able to change the log.
+    ///
+    /// # Errors
+    /// Not reachable, schema not this version's, role too strong, or not durable.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let engine = if url.starts_with("postgres") {
-            Engine::Postgres
-        } else {
-            Engine::Sqlite
-        };
+        let engine = Engine::of(url);
+        if engine == Engine::Postgres {
+            postgres::check_address(url)?;
+        }
         let pool = AnyPoolOptions::new()
             .max_connections(8)
             .after_connect(move |connection, _| {
                 Box::pin(async move {
-                    if engine == Engine::Sqlite {
-                        for pragma in [
+                    let settings: &[&str] = match engine {
+                        Engine::Sqlite => &[
                             "PRAGMA journal_mode = WAL",
                             "PRAGMA synchronous = FULL",
                             "PRAGMA foreign_keys = ON",
                             "PRAGMA secure_delete = ON",
                             "PRAGMA busy_timeout = 5000",
-                        ] {
-                            connection.execute(pragma).await?;
-                        }
+                        ],
+                        Engine::Postgres => postgres::SETTINGS,
+                    };
+                    for setting in settings {
+                        connection.execute(*setting).await?;
                     }
                     Ok(())
                 })
@@ -124,7 +183,10 @@ impl Store {
             .await?;
         match engine {
             Engine::Sqlite => sqlx::migrate!("../migrations/sqlite").run(&pool).await?,
-            Engine::Postgres => sqlx::migrate!("../migrations/postgres").run(&pool).await?,
+            Engine::Postgres => {
+                postgres::check_schema(&pool).await?;
+                postgres::check_role(&pool).await?;
+            }
         }
         let store = Self {
             pool,
@@ -136,38 +198,40 @@ impl Store {
     }
 
     async fn assert_durable(&self) -> Result<(), StoreError> {
-        let settings: &[(&'static str, &'static str, &'static str)] = match self.engine {
+        let settings: &[(&'static str, &'static str, &[&'static str])] = match self.engine {
             Engine::Sqlite => &[
-                ("journal_mode", "PRAGMA journal_mode", "wal"),
+                ("journal_mode", "PRAGMA journal_mode", &["wal"]),
                 (
                     "synchronous",
                     "SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous",
-                    "2",
+                    &["2"],
                 ),
                 (
                     "foreign_keys",
                     "SELECT CAST(foreign_keys AS TEXT) FROM pragma_foreign_keys",
-                    "1",
+                    &["1"],
                 ),
             ],
-            Engine::Postgres => &[
-                ("fsync", "SHOW fsync", "on"),
-                ("synchronous_commit", "SHOW synchronous_commit", "on"),
-                ("full_page_writes", "SHOW full_page_writes", "on"),
-            ],
+            Engine::Postgres => postgres::DURABLE,
         };
         for (name, query, needed) in settings {
             let row = sqlx::query(*query).fetch_one(&self.pool).await?;
             let value: String = row.try_get(0)?;
-            if value != *needed {
+            if !needed.contains(&value.as_str()) {
                 return Err(StoreError::NotDurable {
                     name,
                     value,
-                    needed,
+                    needed: needed.first().copied().unwrap_or_default(),
                 });
             }
         }
         Ok(())
+    }
+
+    /// Which database engine this is.
+    #[must_use]
+    pub const fn engine(&self) -> Engine {
+        self.engine
     }
 
     /// Takes the writer's seat and begins a transaction.

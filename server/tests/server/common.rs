@@ -1,4 +1,8 @@
 //! A server in this process, on free ports, with a clock that the test moves, and gates that speak real TLS to it.
+//! On SQLite or on a real PostgreSQL, as the test binary says (`ENGINE`).
+
+#[path = "../support/postgres.rs"]
+mod postgres;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,13 +23,20 @@ use sallyport_protocol::{
 use sallyport_server::clock::{Clock as _, ManualClock, SystemClock};
 use sallyport_server::config::Config;
 use sallyport_server::state::AppState;
+use sallyport_server::store::Engine;
 use sallyport_server::{gate_api, gates, installation, registry, tls};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sqlx::AnyPool;
+use sqlx::any::AnyPoolOptions;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+use crate::ENGINE;
+
+pub(crate) use postgres::{Database, cluster};
 
 pub(crate) const MODEL: [u8; 32] = [7; 32];
 
@@ -35,6 +46,8 @@ pub(crate) struct Rig {
     pub(crate) state: AppState,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) address: SocketAddr,
+    /// Where there is a PostgreSQL.
+    pub(crate) database: Option<Arc<Database>>,
     stop: watch::Sender<bool>,
 }
 
@@ -59,13 +72,26 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let data = data(&folder);
-        installation::create(&data, &config(cool_off_seconds), &*clock)
+        let mut config = config(cool_off_seconds);
+        let database = match ENGINE {
+            Engine::Sqlite => None,
+            Engine::Postgres => Some(Arc::new(cluster().database().await)),
+        };
+        let owner = database.as_ref().map(|database| {
+            config.database = database.application();
+            database.owner()
+        });
+        installation::create_with_owner(&data, &config, owner.as_deref(), &*clock)
             .await
             .unwrap();
-        Self::open(folder, clock).await
+        Self::open(folder, clock, database).await
     }
 
-    async fn open(folder: TempDir, clock: Arc<ManualClock>) -> Self {
+    async fn open(
+        folder: TempDir,
+        clock: Arc<ManualClock>,
+        database: Option<Arc<Database>>,
+    ) -> Self {
         let state = installation::open(&data(&folder), clock.clone())
             .await
             .unwrap();
@@ -89,6 +115,7 @@ impl Rig {
             state,
             clock,
             address,
+            database,
             stop,
         }
     }
@@ -97,18 +124,23 @@ impl Rig {
     pub(crate) async fn restart(self) -> Self {
         self.stop.send(true).unwrap();
         self.state.store.close().await;
-        Self::open(self.folder, self.clock).await
+        Self::open(self.folder, self.clock, self.database).await
     }
 
-    /// Ends the server and hands out its folder.
-    pub(crate) async fn end(self) -> (TempDir, Arc<ManualClock>) {
+    /// Ends the server and hands out what it leaves behind.
+    pub(crate) async fn end(self) -> Remains {
         self.stop.send(true).unwrap();
         self.state.store.close().await;
-        (self.folder, self.clock)
+        Remains {
+            folder: self.folder,
+            clock: self.clock,
+            database: self.database,
+        }
     }
 
-    pub(crate) fn database(&self) -> PathBuf {
-        data(&self.folder).join("sallyport.db")
+    /// Somebody with full power over the database, but without keys. One connection, so that its settings last.
+    pub(crate) async fn hand(&self) -> AnyPool {
+        hand(&self.folder, self.database.as_deref()).await
     }
 
     /// Adds a gate and lets it join.
@@ -170,6 +202,82 @@ impl Rig {
         random[..8].copy_from_slice(&number.to_be_bytes());
         TransactionId::new(self.clock.now(), random)
     }
+}
+
+/// A server's data after its end.
+pub(crate) struct Remains {
+    pub(crate) folder: TempDir,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) database: Option<Arc<Database>>,
+}
+
+impl Remains {
+    pub(crate) fn data(&self) -> PathBuf {
+        data(&self.folder)
+    }
+
+    pub(crate) async fn hand(&self) -> AnyPool {
+        hand(&self.folder, self.database.as_deref()).await
+    }
+
+    /// Everything that the installation and its database have on disk. PostgreSQL's files may hold other tests' rows as well.
+    pub(crate) async fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        collect(&self.data(), &mut found);
+        if let Some(database) = &self.database {
+            for path in database.folders().await {
+                collect(&path, &mut found);
+            }
+        }
+        found
+    }
+}
+
+fn collect(path: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
+    // A running PostgreSQL adds and removes files meanwhile.
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            collect(&entry.path(), into);
+        }
+    } else if let Ok(bytes) = std::fs::read(path) {
+        into.push((path.to_owned(), bytes));
+    }
+}
+
+/// Addresses of a new database for the configuration and of its owner, as this binary's engine needs them.
+pub(crate) async fn new_database() -> (String, Option<String>) {
+    match ENGINE {
+        Engine::Sqlite => (String::new(), None),
+        Engine::Postgres => {
+            let database = cluster().database().await;
+            (database.application(), Some(database.owner()))
+        }
+    }
+}
+
+async fn hand(folder: &TempDir, database: Option<&Database>) -> AnyPool {
+    let address = database.map_or_else(
+        || format!("sqlite://{}", data(folder).join("sallyport.db").display()),
+        Database::superuser,
+    );
+    AnyPoolOptions::new()
+        .max_connections(1)
+        .connect(&address)
+        .await
+        .unwrap()
+}
+
+/// The text for this binary's database.
+pub(crate) fn dialect<'a>(sqlite: &'a str, postgres: &'a str) -> sqlx::AssertSqlSafe<&'a str> {
+    sqlx::AssertSqlSafe(match ENGINE {
+        Engine::Sqlite => sqlite,
+        Engine::Postgres => postgres,
+    })
+}
+
+/// Is `needle` anywhere in `bytes`?
+pub(crate) fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    memchr::memmem::find(bytes, needle).is_some()
 }
 
 pub(crate) fn data(folder: &TempDir) -> PathBuf {

@@ -5,7 +5,13 @@
     reason = "a test that cannot go on fails here"
 )]
 
+use sallyport_server::store::Engine;
+
+/// `tests/server_postgres` compiles the same files with the other one.
+pub(crate) const ENGINE: Engine = Engine::Sqlite;
+
 mod common;
+mod console;
 mod joining;
 mod log;
 mod passages;

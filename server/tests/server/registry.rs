@@ -3,18 +3,11 @@
 use sallyport_domain::{SubjectStatus, Verdict};
 use sallyport_protocol::{EnrolmentOutcome, EnrolmentRefusal, EnrolmentSubmission, paths};
 use sallyport_server::registry;
-use sqlx::sqlite::SqlitePool;
 
-use crate::common::{Gate, Rig, mate, probe, subject, template};
+use crate::common::{Gate, Rig, contains, mate, probe, subject, template};
 
 async fn submit(gate: &Gate, submission: &EnrolmentSubmission) -> EnrolmentOutcome {
     gate.client.post(paths::ENROLMENT, submission).await.good()
-}
-
-async fn database(rig: &Rig) -> SqlitePool {
-    SqlitePool::connect(&format!("sqlite://{}", rig.database().display()))
-        .await
-        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +99,7 @@ async fn neither_name_nor_template_is_readable_in_the_files() {
     registry::set_status(&rig.state, subject(1), SubjectStatus::Suspended, "test")
         .await
         .unwrap();
-    let (folder, _) = rig.end().await;
+    let files = rig.end().await.files().await;
     let mut canaries = vec![b"Canary Person".to_vec()];
     for template in [mate(1, 0), mate(1, 1), mate(1, 40)] {
         let values = &template.as_slice()[..4];
@@ -118,11 +111,10 @@ async fn neither_name_nor_template_is_readable_in_the_files() {
         );
     }
     let mut searched = 0;
-    for entry in std::fs::read_dir(folder.path().join("data")).unwrap() {
-        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+    for (path, bytes) in &files {
         searched += bytes.len();
         for canary in &canaries {
-            assert!(!bytes.windows(canary.len()).any(|window| window == canary));
+            assert!(!contains(bytes, canary), "{}", path.display());
         }
     }
     assert!(searched > 10_000, "the database was there");
@@ -137,7 +129,7 @@ async fn values_moved_between_people_or_rows_are_not_loaded() {
         gate.enrol(seed).await;
     }
     let name = |seed: u64| subject(seed).to_string();
-    let pool = database(&rig).await;
+    let pool = rig.hand().await;
     let swap = |table: &str, column: &str, key: &str, a: String, b: String| {
         let read = format!("SELECT id, {column} FROM {table} WHERE {key} = $1 ORDER BY id");
         let write = format!("UPDATE {table} SET {column} = $1 WHERE id = $2");

@@ -5,7 +5,7 @@ use sallyport_protocol::{DoorOrder, PassageDecision, paths};
 use sallyport_server::clock::Clock as _;
 use sallyport_server::reviews::{self, ReviewError};
 
-use crate::common::{Answer, Client, Gate, Rig, mate, template};
+use crate::common::{Answer, Client, Gate, Rig, contains, mate, template};
 
 fn officer() -> OfficerId {
     OfficerId::from_uuid("0190a000-0000-7000-8000-000000000001".parse().unwrap())
@@ -66,11 +66,8 @@ async fn a_waiting_gate_gets_a_fresh_order_once() {
         reviews::reason_text(&rig.state, &row).as_deref(),
         Some("Canary reason: known to me")
     );
-    let database = rig.database();
-    rig.end().await;
-    for file in [database.clone(), database.with_extension("db-wal")] {
-        let bytes = std::fs::read(file).unwrap_or_default();
-        assert!(!bytes.windows(13).any(|window| window == b"Canary reason"));
+    for (path, bytes) in rig.end().await.files().await {
+        assert!(!contains(&bytes, b"Canary reason"), "{}", path.display());
     }
 }
 

@@ -1,5 +1,4 @@
 //! The console's guards through its real router: set-up links, sessions, forms from elsewhere.
-#![expect(clippy::unwrap_used, reason = "a test stops when something is wrong")]
 
 use std::sync::Arc;
 
@@ -28,19 +27,22 @@ impl Console {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
+        let (database, owner) = crate::common::new_database().await;
         let config = Config {
             site: "site-test".parse().unwrap(),
             hostnames: vec!["localhost".into()],
             gate_listen: "127.0.0.1:7443".parse().unwrap(),
             console_listen: "127.0.0.1:8443".parse().unwrap(),
-            database: String::new(),
+            database,
             utc_offset_minutes: 0,
             cool_off_seconds: 0,
         };
         let clock = Arc::new(ManualClock::new(Timestamp::from_micros(
             1_795_428_420_000_000,
         )));
-        installation::create(&data, &config, &*clock).await.unwrap();
+        installation::create_with_owner(&data, &config, owner.as_deref(), &*clock)
+            .await
+            .unwrap();
         let state = installation::open(&data, Arc::clone(&clock) as Arc<_>)
             .await
             .unwrap();

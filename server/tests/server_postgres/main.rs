@@ -1,0 +1,27 @@
+//! The tests of `tests/server`, on a real PostgreSQL that this binary starts itself, and what only PostgreSQL has.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails here"
+)]
+
+use sallyport_server::store::Engine;
+
+pub(crate) const ENGINE: Engine = Engine::Postgres;
+
+#[path = "../server/common.rs"]
+mod common;
+#[path = "../server/console.rs"]
+mod console;
+#[path = "../server/joining.rs"]
+mod joining;
+#[path = "../server/log.rs"]
+mod log;
+#[path = "../server/passages.rs"]
+mod passages;
+#[path = "../server/registry.rs"]
+mod registry;
+#[path = "../server/reviews.rs"]
+mod reviews;
+mod roles;
+mod schema;
