@@ -29,6 +29,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "sallyport-transparency",
         ],
     ),
+    (
+        "sallyport-evaluate",
+        &["sallyport-domain", "sallyport-vision", "sallyport-matching"],
+    ),
     ("sallyport-audit", &["sallyport-transparency"]),
 ];
 

@@ -8,6 +8,7 @@ mod annotate;
 mod border;
 mod detect;
 mod frame;
+mod iris;
 mod iris_record;
 mod landmarks;
 mod liveness;
@@ -26,6 +27,11 @@ pub use annotate::annotate;
 pub use border::border_around;
 pub use detect::{BoundingBox, intersection_over_union};
 pub use frame::{DecodeError, Frame, MAX_FILE_BYTES, MAX_PIXELS};
+pub use iris::{
+    Circle, Contour, EyeObservation, EyePrior, IrisPipeline, IrisQuality, IrisQualityPolicy,
+    IrisStageTimes, LidLine, RadiusRange, STRIP_COLUMNS, STRIP_ROWS, Segmentation, Strip,
+    annotate_iris, strip_picture,
+};
 pub use iris_record::{IrisRecordImage, RecordError, read_iris_record, write_iris_record};
 pub use landmarks::{FivePoints, Landmarks, Point};
 pub use liveness::{LivenessSample, MIN_FRAMES as PAD_MIN_FRAMES, assess as assess_liveness};

@@ -1,0 +1,57 @@
+//! The classical segmentation, steps 1 to 7 (biometrics.md I.2), as one function.
+
+use super::geometry::Segmentation;
+use super::glints::{Prepared, prepare};
+use super::plane::Grey;
+use super::prior::RadiusRange;
+use super::{contours, lids, limbus, occlusion, pupil};
+use crate::VisionError;
+
+/// Finds pupil, limbus, lids and the visible iris; `None` when nothing looks like an eye.
+pub(crate) fn segment(
+    grey: &Grey,
+    range: RadiusRange,
+) -> Result<Option<Segmentation>, VisionError> {
+    let eye = prepare(grey.clone())?;
+    let candidates = pupil::candidates(&eye, range)?;
+    let Some(circles) = limbus::best_circles(&eye, &candidates, range) else {
+        return Ok(None);
+    };
+    complete(&eye, circles).map(Some)
+}
+
+/// Outlines, lids and mask around circles that are known.
+pub(crate) fn complete(
+    eye: &Prepared,
+    circles: limbus::Circles,
+) -> Result<Segmentation, VisionError> {
+    let pupil_contour = contours::pupil_contour(&eye.fine, &circles.pupil);
+    let limbus_contour = contours::limbus_contour(&eye.smooth, &circles.limbus);
+    let pupil = pupil_contour.as_circle();
+    let limbus = limbus_contour.as_circle();
+    let tone = lids::iris_tone(&eye.fine, &pupil, &limbus);
+    let [upper_lid, lower_lid] = lids::lid_lines(eye, &pupil, &limbus, tone)?;
+    let visible = occlusion::visible_iris(
+        eye,
+        &occlusion::Bounds {
+            pupil: &pupil,
+            limbus: &limbus,
+            pupil_contour: &pupil_contour,
+            limbus_contour: &limbus_contour,
+            upper_lid,
+            lower_lid,
+        },
+        tone,
+    )?;
+    Ok(Segmentation {
+        pupil,
+        limbus,
+        pupil_contour,
+        limbus_contour,
+        upper_lid,
+        lower_lid,
+        pupil_step: circles.pupil_step,
+        limbus_step: circles.limbus_step,
+        visible,
+    })
+}

@@ -1,0 +1,151 @@
+//! Step 4 of the classical path: the iris' outer edge, searched around each pupil candidate.
+//!
+//! Only the lateral sectors are asked, where lids seldom cover the edge; the worst sector is dropped.
+
+use super::geometry::Circle;
+use super::glints::Prepared;
+use super::plane::Grey;
+use super::prior::RadiusRange;
+use super::pupil::Candidate;
+
+/// Sectors in degrees below the horizontal, mirrored for the other side.
+const SECTORS: [(f32, f32); 3] = [(-25.0, 5.0), (5.0, 30.0), (30.0, 50.0)];
+const ANGLES_PER_SECTOR: usize = 7;
+/// One sector's step counts up to this many grey levels, so that skin cannot outbid the sclera.
+const SECTOR_CAP: f32 = 40.0;
+/// The limbus step counts up to this many grey levels in the joint score.
+const STEP_CAP: f32 = 20.0;
+const STEP_WEIGHT: f32 = 1.6;
+/// Below this ratio to the pupil the ring found may be the collarette.
+const COLLARETTE_RATIO: f32 = 1.8;
+
+/// Pupil and limbus together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Circles {
+    pub(crate) pupil: Circle,
+    pub(crate) limbus: Circle,
+    pub(crate) pupil_step: f32,
+    pub(crate) limbus_step: f32,
+    pub(crate) score: f32,
+}
+
+/// The best pair over all pupil candidates.
+pub(crate) fn best_circles(
+    eye: &Prepared,
+    candidates: &[Candidate],
+    range: RadiusRange,
+) -> Option<Circles> {
+    candidates
+        .iter()
+        .filter_map(|candidate| around(eye, candidate, range))
+        .max_by(|a, b| a.score.total_cmp(&b.score))
+}
+
+fn around(eye: &Prepared, candidate: &Candidate, range: RadiusRange) -> Option<Circles> {
+    let pupil = candidate.circle;
+    let least = range.shortest().max(1.25 * pupil.radius);
+    let (mut limbus, mut step) = search(&eye.smooth, &pupil, least, range.longest())?;
+    if limbus.radius < COLLARETTE_RATIO * pupil.radius {
+        let outer = search(
+            &eye.smooth,
+            &pupil,
+            (1.22 * limbus.radius).max(least),
+            (2.4 * limbus.radius).min(range.longest()),
+        );
+        if let Some((outer, outer_step)) = outer
+            && outer_step >= 0.6 * step
+        {
+            (limbus, step) = (outer, outer_step);
+        }
+    }
+    let (limbus, step) = fine_search(&eye.smooth, limbus, step, least, range.longest());
+    Some(Circles {
+        pupil,
+        limbus,
+        pupil_step: candidate.step,
+        limbus_step: step,
+        score: candidate.score + STEP_WEIGHT * step.min(STEP_CAP),
+    })
+}
+
+fn search(picture: &Grey, pupil: &Circle, least: f32, most: f32) -> Option<(Circle, f32)> {
+    let mut best: Option<(Circle, f32)> = None;
+    let mut radius = least;
+    while radius <= most {
+        let reach = (0.10 * radius).min(0.25 * pupil.radius + 3.0);
+        for dy in -1..=1_i8 {
+            for dx in -2..=2_i8 {
+                let circle = Circle {
+                    x: pupil.x + reach * f32::from(dx) / 2.0,
+                    y: pupil.y + reach * f32::from(dy),
+                    radius,
+                };
+                if let Some(step) = edge_step(picture, &circle)
+                    && best.is_none_or(|(_, known)| step > known)
+                {
+                    best = Some((circle, step));
+                }
+            }
+        }
+        radius += 2.0;
+    }
+    best
+}
+
+fn fine_search(
+    picture: &Grey,
+    start: Circle,
+    start_step: f32,
+    least: f32,
+    most: f32,
+) -> (Circle, f32) {
+    let (mut best, mut best_step) = (start, start_step);
+    for dr in -3..=3_i8 {
+        for dy in -3..=3_i8 {
+            for dx in -3..=3_i8 {
+                let circle = Circle {
+                    x: start.x + f32::from(dx),
+                    y: start.y + f32::from(dy),
+                    radius: (start.radius + f32::from(dr)).clamp(least, most),
+                };
+                if let Some(step) = edge_step(picture, &circle)
+                    && step > best_step
+                {
+                    (best, best_step) = (circle, step);
+                }
+            }
+        }
+    }
+    (best, best_step)
+}
+
+/// Mean over the lateral sectors, the worst dropped, of the grey step outwards across the circle.
+pub(crate) fn edge_step(picture: &Grey, circle: &Circle) -> Option<f32> {
+    let reach = (0.045 * circle.radius).clamp(2.0, 5.0);
+    let mut steps = Vec::with_capacity(2 * SECTORS.len());
+    for side in [-1.0_f32, 1.0] {
+        for (from, to) in SECTORS {
+            let mut sum = 0.0;
+            let mut inside = true;
+            for part in 0..ANGLES_PER_SECTOR {
+                let share = (part as f32 + 0.5) / ANGLES_PER_SECTOR as f32;
+                let (sine, cosine) = (from + (to - from) * share).to_radians().sin_cos();
+                let cosine = side * cosine;
+                let (outer, inner) = (circle.radius + reach, circle.radius - reach);
+                let (x, y) = (circle.x + outer * cosine, circle.y + outer * sine);
+                inside &= picture.contains(x, y);
+                sum += picture.near(x, y)
+                    - picture.near(circle.x + inner * cosine, circle.y + inner * sine);
+            }
+            if inside {
+                steps.push((sum / ANGLES_PER_SECTOR as f32).min(SECTOR_CAP));
+            }
+        }
+    }
+    if steps.len() < 4 {
+        return None;
+    }
+    steps.sort_by(f32::total_cmp);
+    let best = steps.get(1..)?;
+    Some(best.iter().sum::<f32>() / best.len() as f32)
+}

@@ -1,0 +1,27 @@
+//! Near-infrared eye picture to iris template (biometrics.md I.0 to I.5).
+//!
+//! One stage is one file. Nothing here decides about access, and a picture with a defect never becomes a template
+//! through [`IrisPipeline::encode`].
+
+mod classical;
+mod contours;
+mod encode;
+mod geometry;
+mod glints;
+mod lids;
+mod limbus;
+mod occlusion;
+mod picture;
+mod pipeline;
+mod plane;
+mod prior;
+mod pupil;
+mod quality;
+mod rubber_sheet;
+
+pub use geometry::{Circle, Contour, LidLine, Segmentation};
+pub use picture::{annotate_iris, strip_picture};
+pub use pipeline::{EyeObservation, IrisPipeline, IrisStageTimes};
+pub use prior::{EyePrior, RadiusRange};
+pub use quality::{IrisQuality, IrisQualityPolicy};
+pub use rubber_sheet::{STRIP_COLUMNS, STRIP_ROWS, Strip};

@@ -1,0 +1,231 @@
+//! `sallyport-evaluate iris FOLDER`: error rates, failures to acquire and stage times on a folder of eye pictures.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use sallyport_domain::IrisRotation;
+use sallyport_evaluate::labels::{Label, Pattern, from_folders};
+use sallyport_evaluate::report::{Report, times};
+use sallyport_evaluate::run::{
+    Pairs, Picture, Sample, analyse_all, compare_all, compare_both_eyes,
+};
+use sallyport_evaluate::scores::{ErrorRates, error_rates};
+use sallyport_vision::{IrisPipeline, IrisQualityPolicy, RadiusRange};
+
+/// Measures accuracy on pictures you are permitted to use.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// All pairs of a folder of near-infrared eye pictures.
+    Iris(IrisArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct IrisArguments {
+    /// Folder with JPEG, PNG or BMP pictures of one eye each.
+    folder: PathBuf,
+    /// How file names tell the eye, e.g. '{subject}{eye:2}{sample:2}' or '{subject}/{eye}/{sample}'; without it the
+    /// folder is the subject, and folders or lone letters L and R name the eye.
+    #[arg(long)]
+    labels: Option<Pattern>,
+    /// Which segmentation.
+    #[arg(long, value_enum, default_value_t = Segmenter::Both)]
+    segmenter: Segmenter,
+    /// Expected iris radius in pixels, e.g. 80-130; without it, measured on 60 pictures first.
+    #[arg(long, value_parser = radius)]
+    radius: Option<RadiusRange>,
+    /// Turn pictures up to 6 columns (17 degrees) instead of 4.
+    #[arg(long)]
+    wide_rotation: bool,
+    /// Also write the report as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Also write the paths and scores of the mated pairs, worst first.
+    #[arg(long)]
+    pairs: Option<PathBuf>,
+    /// Worker threads.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Segmenter {
+    /// The classical path alone.
+    Classical,
+    /// The network alone.
+    Network,
+    /// Both, as the product runs them.
+    Both,
+}
+
+fn radius(text: &str) -> Result<RadiusRange, String> {
+    let wrong = || "two radii in pixels, as in 80-130".to_owned();
+    let (low, high) = text.split_once('-').ok_or_else(wrong)?;
+    match (low.trim().parse::<f32>(), high.trim().parse::<f32>()) {
+        (Ok(low), Ok(high)) if low >= 4.0 && high > low && high <= 2000.0 => {
+            Ok(RadiusRange::new(low, high))
+        }
+        _ => Err(wrong()),
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Iris(arguments) => iris(&arguments),
+    }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "the report is what this program is for"
+)]
+fn iris(arguments: &IrisArguments) -> anyhow::Result<()> {
+    let (pictures, unlabelled) = pictures(&arguments.folder, arguments.labels.as_ref())?;
+    anyhow::ensure!(
+        !pictures.is_empty(),
+        "{} holds no picture with a label; {unlabelled} have none. Say how the names tell the eye with --labels",
+        arguments.folder.display()
+    );
+    let mut pipelines = pipelines(arguments)?;
+    let radius = match arguments.radius {
+        Some(radius) => radius,
+        None => measured_radius(&arguments.folder, &pictures, &mut pipelines)?,
+    };
+    let samples = analyse_all(&arguments.folder, &pictures, &mut pipelines, radius)?;
+    let rotation = if arguments.wide_rotation {
+        IrisRotation::Wide
+    } else {
+        IrisRotation::Normal
+    };
+    let every: Vec<&Sample> = samples.iter().collect();
+    let passed: Vec<&Sample> = samples
+        .iter()
+        .filter(|sample| sample.defects.is_empty() && sample.template.is_some())
+        .collect();
+    let pairs = compare_all(&every, rotation, arguments.threads);
+    if let Some(path) = &arguments.pairs {
+        write_pairs(path, &every, &pairs)?;
+    }
+    let mut defects: BTreeMap<String, usize> = BTreeMap::new();
+    for defect in samples.iter().flat_map(|sample| &sample.defects) {
+        *defects.entry(defect.clone()).or_default() += 1;
+    }
+    let eyes: BTreeSet<_> = pictures
+        .iter()
+        .map(|picture| (&picture.label.subject, picture.label.eye))
+        .collect();
+    let rates =
+        |pairs: &Pairs| -> Option<ErrorRates> { error_rates(&pairs.mated, &pairs.non_mated) };
+    let report = Report {
+        segmenter: format!("{:?}", arguments.segmenter).to_lowercase(),
+        models: BTreeMap::new(),
+        pictures: pictures.len(),
+        unlabelled,
+        eyes: eyes.len(),
+        radius_px: [radius.shortest(), radius.longest()],
+        failures_to_acquire: samples
+            .iter()
+            .filter(|sample| sample.template.is_none())
+            .count(),
+        passed_gate: passed.len(),
+        defects,
+        every_picture: rates(&pairs),
+        gated: rates(&compare_all(&passed, rotation, arguments.threads)),
+        both_eyes: rates(&compare_both_eyes(&every, rotation)),
+        both_eyes_gated: rates(&compare_both_eyes(&passed, rotation)),
+        times_ms: times(&samples),
+    };
+    print!("{}", report.text());
+    if let Some(path) = &arguments.json {
+        std::fs::write(path, serde_json::to_string_pretty(&report)?)
+            .with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Pictures below the folder with their labels, in the order of their paths, and how many have none.
+fn pictures(folder: &Path, pattern: Option<&Pattern>) -> anyhow::Result<(Vec<Picture>, usize)> {
+    let mut found = Vec::new();
+    let mut unlabelled = 0;
+    for entry in walkdir::WalkDir::new(folder).sort_by_file_name() {
+        let entry = entry.with_context(|| format!("reading {}", folder.display()))?;
+        let path = entry.path();
+        let ending = path
+            .extension()
+            .and_then(|ending| ending.to_str())
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        if !entry.file_type().is_file() || !["jpg", "jpeg", "png", "bmp"].contains(&ending.as_str())
+        {
+            continue;
+        }
+        let below = path.strip_prefix(folder).unwrap_or(path);
+        let label: Option<Label> = match pattern {
+            Some(pattern) => pattern.label(below),
+            None => from_folders(below),
+        };
+        match label {
+            Some(label) => found.push(Picture {
+                path: below.to_owned(),
+                label,
+            }),
+            None => unlabelled += 1,
+        }
+    }
+    Ok((found, unlabelled))
+}
+
+fn pipelines(arguments: &IrisArguments) -> anyhow::Result<Vec<IrisPipeline>> {
+    Ok((0..arguments.threads.clamp(1, 64))
+        .map(|_| IrisPipeline::classical_only(IrisQualityPolicy::default()))
+        .collect())
+}
+
+/// A camera of fixed focus shows irises of one size: the median of 60 pictures, as the face gives it at a gate.
+fn measured_radius(
+    folder: &Path,
+    pictures: &[Picture],
+    pipelines: &mut [IrisPipeline],
+) -> anyhow::Result<RadiusRange> {
+    let every = pictures.len().div_ceil(60).max(1);
+    let some: Vec<Picture> = pictures.iter().step_by(every).cloned().collect();
+    let samples = analyse_all(folder, &some, pipelines, RadiusRange::ANY)?;
+    let mut radii: Vec<f32> = samples
+        .iter()
+        .filter(|sample| sample.circles.is_some())
+        .map(|sample| sample.quality.radius_px)
+        .collect();
+    radii.sort_by(f32::total_cmp);
+    let median = radii
+        .get(radii.len() / 2)
+        .copied()
+        .context("no eye was found in the first pictures; give the iris radius with --radius")?;
+    Ok(RadiusRange::new(0.72 * median, 1.30 * median))
+}
+
+fn write_pairs(path: &Path, samples: &[&Sample], pairs: &Pairs) -> anyhow::Result<()> {
+    let mut worst: Vec<_> = pairs.mated.iter().zip(&pairs.mated_of).collect();
+    worst.sort_by(|a, b| {
+        let value = |score: &Option<f32>| score.unwrap_or(1.0);
+        value(b.0).total_cmp(&value(a.0))
+    });
+    let mut text = String::new();
+    for (score, (one, other)) in worst {
+        let name = |at: usize| {
+            samples.get(at).map_or_else(String::new, |sample| {
+                sample.picture.path.display().to_string()
+            })
+        };
+        let score = score.map_or_else(|| "none".to_owned(), |score| format!("{score:.4}"));
+        text += &format!("{score}\t{}\t{}\n", name(*one), name(*other));
+    }
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
