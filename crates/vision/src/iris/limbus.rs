@@ -12,7 +12,9 @@ use super::pupil::Candidate;
 const SECTORS: [(f32, f32); 3] = [(-25.0, 5.0), (5.0, 30.0), (30.0, 50.0)];
 const ANGLES_PER_SECTOR: usize = 7;
 /// One sector's step counts up to this many grey levels, so that skin cannot outbid the sclera.
-const SECTOR_CAP: f32 = 40.0;
+const SECTOR_CAP: f32 = 24.0;
+/// A centre this share of the iris radius away from the pupil's costs one grey level of step, twice as far four.
+const OFFSET_DEVIATION: f32 = 0.04;
 /// The limbus step counts up to this many grey levels in the joint score.
 const STEP_CAP: f32 = 20.0;
 const STEP_WEIGHT: f32 = 1.6;
@@ -44,7 +46,7 @@ pub(crate) fn best_circles(
 fn around(eye: &Prepared, candidate: &Candidate, range: RadiusRange) -> Option<Circles> {
     let pupil = candidate.circle;
     let least = range.shortest().max(1.25 * pupil.radius);
-    let (mut limbus, mut step) = search(&eye.smooth, &pupil, least, range.longest())?;
+    let (mut limbus, mut rated) = search(&eye.smooth, &pupil, least, range.longest())?;
     if limbus.radius < COLLARETTE_RATIO * pupil.radius {
         let outer = search(
             &eye.smooth,
@@ -52,13 +54,13 @@ fn around(eye: &Prepared, candidate: &Candidate, range: RadiusRange) -> Option<C
             (1.22 * limbus.radius).max(least),
             (2.4 * limbus.radius).min(range.longest()),
         );
-        if let Some((outer, outer_step)) = outer
-            && outer_step >= 0.6 * step
+        if let Some((outer, outer_rated)) = outer
+            && outer_rated >= 0.6 * rated
         {
-            (limbus, step) = (outer, outer_step);
+            (limbus, rated) = (outer, outer_rated);
         }
     }
-    let (limbus, step) = fine_search(&eye.smooth, limbus, step, least, range.longest());
+    let (limbus, step) = fine_search(&eye.smooth, &pupil, limbus, least, range.longest());
     Some(Circles {
         pupil,
         limbus,
@@ -66,6 +68,13 @@ fn around(eye: &Prepared, candidate: &Candidate, range: RadiusRange) -> Option<C
         limbus_step: step,
         score: candidate.score + STEP_WEIGHT * step.min(STEP_CAP),
     })
+}
+
+/// The edge's step less a penalty for a centre far from the pupil's: eyes are built nearly concentric.
+fn rate(picture: &Grey, pupil: &Circle, circle: &Circle) -> Option<(f32, f32)> {
+    let step = edge_step(picture, circle)?;
+    let offset = circle.centre_distance(pupil) / circle.radius / OFFSET_DEVIATION;
+    Some((step - offset * offset, step))
 }
 
 fn search(picture: &Grey, pupil: &Circle, least: f32, most: f32) -> Option<(Circle, f32)> {
@@ -77,13 +86,13 @@ fn search(picture: &Grey, pupil: &Circle, least: f32, most: f32) -> Option<(Circ
             for dx in -2..=2_i8 {
                 let circle = Circle {
                     x: pupil.x + reach * f32::from(dx) / 2.0,
-                    y: pupil.y + reach * f32::from(dy),
+                    y: pupil.y + reach * f32::from(dy) / 2.0,
                     radius,
                 };
-                if let Some(step) = edge_step(picture, &circle)
-                    && best.is_none_or(|(_, known)| step > known)
+                if let Some((rated, _)) = rate(picture, pupil, &circle)
+                    && best.is_none_or(|(_, known)| rated > known)
                 {
-                    best = Some((circle, step));
+                    best = Some((circle, rated));
                 }
             }
         }
@@ -94,12 +103,12 @@ fn search(picture: &Grey, pupil: &Circle, least: f32, most: f32) -> Option<(Circ
 
 fn fine_search(
     picture: &Grey,
+    pupil: &Circle,
     start: Circle,
-    start_step: f32,
     least: f32,
     most: f32,
 ) -> (Circle, f32) {
-    let (mut best, mut best_step) = (start, start_step);
+    let (mut best, mut best_rate, mut best_step) = (start, f32::NEG_INFINITY, 0.0);
     for dr in -3..=3_i8 {
         for dy in -3..=3_i8 {
             for dx in -3..=3_i8 {
@@ -108,10 +117,10 @@ fn fine_search(
                     y: start.y + f32::from(dy),
                     radius: (start.radius + f32::from(dr)).clamp(least, most),
                 };
-                if let Some(step) = edge_step(picture, &circle)
-                    && step > best_step
+                if let Some((rated, step)) = rate(picture, pupil, &circle)
+                    && rated > best_rate
                 {
-                    (best, best_step) = (circle, step);
+                    (best, best_rate, best_step) = (circle, rated, step);
                 }
             }
         }
