@@ -310,7 +310,7 @@ async fn load_subject(state: &AppState, row: &SubjectRow) -> Result<usize, Regis
         .write()
         .map_err(|_| StoreError::Corrupt("the gallery in memory"))?;
     for (model, reference, template) in &opened {
-        gallery.insert(*model, *reference, row.id, template);
+        state.note_protection(gallery.insert(*model, *reference, row.id, template));
     }
     Ok(count)
 }
@@ -550,7 +550,7 @@ async fn commit(
     if let Ok(mut gallery) = state.gallery.write() {
         for (row, sample) in rows.iter().zip(&submission.samples) {
             if let Some(face) = sample.probe.template.face() {
-                gallery.insert(model, row.id, id, face);
+                state.note_protection(gallery.insert(model, row.id, id, face));
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use sallyport_domain::{FaceCalibration, FusionCalibration, Timestamp, TransactionId};
-use sallyport_matching::Gallery;
+use sallyport_matching::{Gallery, Protection};
 use tokio::sync::{Mutex, Notify, broadcast};
 
 use crate::authority::Authority;
@@ -62,6 +62,8 @@ pub struct Inner {
     newest: AtomicI64,
     /// The clock was found behind and that was logged.
     pub(crate) clock_alarm: AtomicBool,
+    /// It was said that templates in memory are not protected.
+    unlocked_told: AtomicBool,
 }
 
 impl Deref for AppState {
@@ -104,6 +106,7 @@ impl AppState {
             enrolling: Mutex::new(()),
             newest: AtomicI64::new(newest.as_micros()),
             clock_alarm: AtomicBool::new(false),
+            unlocked_told: AtomicBool::new(false),
         }))
     }
 
@@ -117,6 +120,21 @@ impl AppState {
     pub fn is_trusted(&self, now: Timestamp) -> bool {
         let newest = Timestamp::from_micros(self.newest.load(Ordering::SeqCst));
         newest.millis_since(now) <= CLOCK_TOLERANCE_MS
+    }
+
+    /// Says in the operator's log, once, that templates in memory are not protected.
+    pub(crate) fn note_protection(&self, protection: Protection) {
+        match protection {
+            Protection::Locked => {}
+            Protection::NotLocked { bytes } => {
+                if !self.unlocked_told.swap(true, Ordering::SeqCst) {
+                    tracing::warn!(
+                        bytes,
+                        "templates in memory could not be locked and may reach a swap file or core dump; raise the limit (LimitMEMLOCK=infinity in the systemd unit)"
+                    );
+                }
+            }
+        }
     }
 
     /// Tells the officers' pages.

@@ -45,7 +45,7 @@ fn main() {
     let mut gallery = Gallery::new();
     for (index, one) in templates.iter().enumerate() {
         let id = Uuid::from_u128(index as u128);
-        gallery.insert(
+        let _ = gallery.insert(
             model,
             ReferenceId::from_uuid(id),
             SubjectId::from_uuid(id),

@@ -1,47 +1,158 @@
-//! The gallery: exact 1:N search over face templates in memory.
+//! The gallery: exact 1:N search over face and iris templates in memory.
 //!
-//! No IO. References are kept apart by model: a probe is only ever compared with references of its own model. Every
-//! reference is compared with every probe in single precision, so nobody is missed by a shortlist. Templates are zeroed
-//! when they are removed and when the gallery is dropped.
+//! No IO. References are kept apart by model and modality: a probe is only ever compared with references of its own
+//! model, and an iris only with irises of the same eye. Every reference is compared with every probe, so nobody is missed
+//! by a shortlist. Templates lie in locked memory that is left out of core dumps, and are zeroised when they are removed
+//! and when the gallery is dropped. Scores leave as domain types only; the gallery decides nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod block;
+mod identify;
+mod locked;
+mod popcount;
+mod top;
+
+use std::collections::BTreeMap;
 
 use numkong::Dot;
 use sallyport_domain::{
-    Candidate, CandidateList, FACE_TEMPLATE_DIMENSIONS, FaceSimilarity, FaceTemplate, ModelDigest,
-    ReferenceId, SubjectId,
+    Candidate, CandidateList, Eye, FACE_TEMPLATE_DIMENSIONS, FaceSimilarity, FaceTemplate,
+    IrisTemplate, ModelDigest, ReferenceId, SubjectId, Template,
 };
-use zeroize::Zeroize;
 
-/// The references of one model, in insertion order.
-#[derive(Default)]
-struct Block {
-    /// Rows of [`FACE_TEMPLATE_DIMENSIONS`] numbers, one after the other.
-    rows: Vec<f32>,
-    owners: Vec<(ReferenceId, SubjectId)>,
+use block::{Block, Owner, scan};
+pub use identify::{Captured, Identification};
+pub use locked::Protection;
+use popcount::{Kernel, ROW_WORDS};
+
+type Faces = Block<f32, FACE_TEMPLATE_DIMENSIONS>;
+type Irises = Block<u64, ROW_WORDS>;
+
+/// A template to be stored.
+#[derive(Debug, Clone, Copy)]
+pub enum TemplateRef<'a> {
+    /// A face.
+    Face(&'a FaceTemplate),
+    /// An iris.
+    Iris(&'a IrisTemplate),
 }
 
-impl Drop for Block {
-    fn drop(&mut self) {
-        self.rows.zeroize();
+impl<'a> From<&'a FaceTemplate> for TemplateRef<'a> {
+    fn from(face: &'a FaceTemplate) -> Self {
+        Self::Face(face)
     }
 }
 
+impl<'a> From<&'a IrisTemplate> for TemplateRef<'a> {
+    fn from(iris: &'a IrisTemplate) -> Self {
+        Self::Iris(iris)
+    }
+}
+
+impl<'a> From<&'a Template> for TemplateRef<'a> {
+    fn from(template: &'a Template) -> Self {
+        match template {
+            Template::Face(face) => Self::Face(face),
+            Template::Iris(iris) => Self::Iris(iris),
+        }
+    }
+}
+
+/// Where a reference lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    block: BlockKey,
+    at: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BlockKey {
+    Face(ModelDigest),
+    Iris(Eye, ModelDigest),
+}
+
 /// All references that a search compares with. `Debug` shows counts only.
-#[derive(Default)]
 pub struct Gallery {
-    blocks: BTreeMap<ModelDigest, Block>,
-    /// Which references are there, so that inserting a new one need not look through all.
-    known: BTreeSet<ReferenceId>,
+    faces: BTreeMap<ModelDigest, Faces>,
+    irises: BTreeMap<(Eye, ModelDigest), Irises>,
+    places: BTreeMap<ReferenceId, Place>,
+    people: People,
+    kernel: Kernel,
+    threads: usize,
+}
+
+impl Default for Gallery {
+    fn default() -> Self {
+        Self {
+            faces: BTreeMap::new(),
+            irises: BTreeMap::new(),
+            places: BTreeMap::new(),
+            people: People::default(),
+            kernel: Kernel::best(),
+            threads: 1,
+        }
+    }
 }
 
 impl std::fmt::Debug for Gallery {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Gallery({} references)", self.len())
+        write!(
+            f,
+            "Gallery({} references of {} people)",
+            self.len(),
+            self.people.count()
+        )
     }
 }
 
-/// What a search brought.
+/// Subjects by small numbers, so that a search can keep its scores in plain arrays.
+#[derive(Default)]
+struct People {
+    slots: Vec<Option<SubjectId>>,
+    free: Vec<u32>,
+    known: BTreeMap<SubjectId, (u32, Vec<ReferenceId>)>,
+}
+
+impl People {
+    fn count(&self) -> usize {
+        self.known.len()
+    }
+
+    /// The subject's slot, which now has one reference more.
+    fn add(&mut self, subject: SubjectId, reference: ReferenceId) -> u32 {
+        let (slot, references) = self.known.entry(subject).or_insert_with(|| {
+            let slot = self.free.pop().unwrap_or_else(|| {
+                self.slots.push(None);
+                u32::try_from(self.slots.len() - 1)
+                    .expect("fewer than four thousand million people are enrolled")
+            });
+            (slot, Vec::new())
+        });
+        if let Some(place) = self.slots.get_mut(*slot as usize) {
+            *place = Some(subject);
+        }
+        references.push(reference);
+        *slot
+    }
+
+    fn forget(&mut self, slot: u32, reference: ReferenceId) {
+        let Some(subject) = self.slots.get(slot as usize).copied().flatten() else {
+            return;
+        };
+        let Some((_, references)) = self.known.get_mut(&subject) else {
+            return;
+        };
+        references.retain(|known| *known != reference);
+        if references.is_empty() {
+            self.known.remove(&subject);
+            if let Some(place) = self.slots.get_mut(slot as usize) {
+                *place = None;
+            }
+            self.free.push(slot);
+        }
+    }
+}
+
+/// What a search for faces brought.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Search {
     /// Candidates of each probe, and how many references were compared.
@@ -56,101 +167,125 @@ pub enum Search {
 }
 
 impl Gallery {
-    /// An empty gallery.
+    /// An empty gallery that searches on one thread.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Number of references of all models.
+    /// An empty gallery that spreads each search over so many threads, at least one.
+    #[must_use]
+    pub fn with_threads(threads: usize) -> Self {
+        Self {
+            threads: threads.max(1),
+            ..Self::default()
+        }
+    }
+
+    /// Number of references of all models and modalities.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.blocks.values().map(|block| block.owners.len()).sum()
+        self.places.len()
     }
 
     /// Is nobody enrolled?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.places.is_empty()
     }
 
-    /// Adds a reference, or replaces the one with the same id.
-    pub fn insert(
+    /// Number of people with at least one reference.
+    #[must_use]
+    pub fn people(&self) -> usize {
+        self.people.count()
+    }
+
+    /// Are all templates in memory locked and left out of core dumps?
+    pub fn protection(&self) -> Protection {
+        let faces: usize = self.faces.values().map(Block::unprotected_bytes).sum();
+        let irises: usize = self.irises.values().map(Block::unprotected_bytes).sum();
+        match faces + irises {
+            0 => Protection::Locked,
+            bytes => Protection::NotLocked { bytes },
+        }
+    }
+
+    /// Adds a reference, or replaces the one with the same id. An iris belongs to the model that its template names,
+    /// whatever `model` says. Returns [`Gallery::protection`]: memory that could not be locked is used all the same, and
+    /// whether that is acceptable is the caller's decision.
+    pub fn insert<'a>(
         &mut self,
         model: ModelDigest,
         reference: ReferenceId,
         subject: SubjectId,
-        template: &FaceTemplate,
-    ) {
-        if !self.known.insert(reference) {
-            self.remove(reference);
-            self.known.insert(reference);
-        }
-        let block = self.blocks.entry(model).or_default();
-        if block.rows.len() + FACE_TEMPLATE_DIMENSIONS > block.rows.capacity() {
-            // Growing a vector would leave a copy of the templates in freed memory.
-            let mut larger =
-                Vec::with_capacity((block.rows.capacity() * 2).max(FACE_TEMPLATE_DIMENSIONS * 64));
-            larger.extend_from_slice(&block.rows);
-            std::mem::swap(&mut larger, &mut block.rows);
-            larger.zeroize();
-        }
-        block.rows.extend_from_slice(template.as_slice());
-        block.owners.push((reference, subject));
+        template: impl Into<TemplateRef<'a>>,
+    ) -> Protection {
+        self.remove(reference);
+        let slot = self.people.add(subject, reference);
+        let owner = Owner { reference, slot };
+        let place = match template.into() {
+            TemplateRef::Face(face) => {
+                let block = self.faces.entry(model).or_default();
+                let at = block.push(owner, |row| {
+                    row.iter_mut()
+                        .zip(face.as_slice())
+                        .for_each(|(to, from)| *to = *from);
+                });
+                Place {
+                    block: BlockKey::Face(model),
+                    at,
+                }
+            }
+            TemplateRef::Iris(iris) => {
+                let key = (iris.eye(), iris.encoder());
+                let block = self.irises.entry(key).or_default();
+                let at = block.push(owner, |row| identify::write_row(iris, 0, row));
+                Place {
+                    block: BlockKey::Iris(key.0, key.1),
+                    at,
+                }
+            }
+        };
+        self.places.insert(reference, place);
+        self.protection()
     }
 
     /// Removes a reference; `true` when it was there.
     pub fn remove(&mut self, reference: ReferenceId) -> bool {
-        if !self.known.remove(&reference) {
+        let Some(Place { block, at }) = self.places.remove(&reference) else {
             return false;
+        };
+        let (owner, moved) = match block {
+            BlockKey::Face(model) => take(self.faces.get_mut(&model), at),
+            BlockKey::Iris(eye, model) => take(self.irises.get_mut(&(eye, model)), at),
+        };
+        if let Some(place) = moved.and_then(|moved| self.places.get_mut(&moved)) {
+            place.at = at;
         }
-        for block in self.blocks.values_mut() {
-            let Some(at) = block.owners.iter().position(|(id, _)| *id == reference) else {
-                continue;
-            };
-            let last = block.owners.len() - 1;
-            block.owners.swap_remove(at);
-            let (start, from) = (
-                at * FACE_TEMPLATE_DIMENSIONS,
-                last * FACE_TEMPLATE_DIMENSIONS,
-            );
-            block
-                .rows
-                .copy_within(from..from + FACE_TEMPLATE_DIMENSIONS, start);
-            if let Some(freed) = block.rows.get_mut(from..) {
-                freed.zeroize();
-            }
-            block.rows.truncate(from);
-            return true;
+        if let Some(owner) = owner {
+            self.people.forget(owner.slot, reference);
         }
-        false
+        true
     }
 
     /// Removes all references of a subject; returns how many.
     pub fn remove_subject(&mut self, subject: SubjectId) -> usize {
-        let references: Vec<ReferenceId> = self
-            .blocks
-            .values()
-            .flat_map(|block| &block.owners)
-            .filter(|(_, owner)| *owner == subject)
-            .map(|(reference, _)| *reference)
-            .collect();
+        let references = match self.people.known.get(&subject) {
+            Some((_, references)) => references.clone(),
+            None => Vec::new(),
+        };
         references
             .into_iter()
             .filter(|reference| self.remove(*reference))
             .count()
     }
 
-    /// Compares every probe with every reference of the probes' model, in one pass over the gallery, and keeps the `k`
-    /// best people of each probe.
+    /// Compares every face probe with every face reference of the probes' model and keeps the `k` best people of each
+    /// probe. For the duplicate search at enrolment; at a gate [`Gallery::identify`] uses all modalities.
     #[must_use]
     pub fn search(&self, model: ModelDigest, probes: &[&FaceTemplate], k: usize) -> Search {
-        let Some(block) = self
-            .blocks
-            .get(&model)
-            .filter(|block| !block.owners.is_empty())
-        else {
-            return if self.is_empty() {
+        let Some(block) = self.faces.get(&model).filter(|block| block.len() > 0) else {
+            return if self.faces.values().all(|block| block.len() == 0) {
                 Search::Found {
                     candidates: vec![CandidateList::default(); probes.len()],
                     compared: 0,
@@ -159,180 +294,57 @@ impl Gallery {
                 Search::OtherModel
             };
         };
-        let mut best: Vec<BTreeMap<SubjectId, FaceSimilarity>> =
-            vec![BTreeMap::new(); probes.len()];
-        for (row, (_, subject)) in block
-            .rows
-            .chunks_exact(FACE_TEMPLATE_DIMENSIONS)
-            .zip(&block.owners)
-        {
-            for (probe, people) in probes.iter().zip(&mut best) {
-                let Some(similarity) = similarity(probe.as_slice(), row) else {
-                    continue;
-                };
-                keep(people, *subject, similarity, k);
-            }
-        }
-        let candidates = best
-            .into_iter()
-            .map(|people| {
-                CandidateList::new(
-                    people
-                        .into_iter()
-                        .map(|(subject, similarity)| Candidate {
-                            subject,
-                            similarity,
-                        })
-                        .collect(),
-                )
+        let candidates = probes
+            .iter()
+            .map(|probe| {
+                let scores = scan(block, self.threads, |row| face_score(probe, row));
+                let mut best = vec![f32::NEG_INFINITY; self.people.slots.len()];
+                for (score, owner) in scores.iter().zip(block.owners()) {
+                    if let Some(best) = best.get_mut(owner.slot as usize) {
+                        *best = best.max(*score);
+                    }
+                }
+                let mut top = top::Top::new(k);
+                for (slot, score) in best.iter().enumerate() {
+                    top.offer((f64::from(*score), 0.0), slot);
+                }
+                let candidates = top.slots().filter_map(|slot| {
+                    Some(Candidate {
+                        subject: self.people.slots.get(slot).copied().flatten()?,
+                        similarity: FaceSimilarity::new(*best.get(slot)?).ok()?,
+                    })
+                });
+                CandidateList::new(candidates.collect())
             })
             .collect();
         Search::Found {
             candidates,
-            compared: block.owners.len(),
+            compared: block.len(),
         }
     }
 }
 
-fn similarity(probe: &[f32], row: &[f32]) -> Option<FaceSimilarity> {
+/// Removes a row; returns whose it was, and which reference moved into its place.
+fn take<T: locked::Plain, const WIDTH: usize>(
+    block: Option<&mut Block<T, WIDTH>>,
+    at: usize,
+) -> (Option<Owner>, Option<ReferenceId>) {
+    let Some(block) = block else {
+        return (None, None);
+    };
+    let owner = block.owners().get(at).copied();
+    (owner, block.swap_remove(at))
+}
+
+/// Cosine similarity, clamped to [-1, 1]: rounding may carry a template's comparison with itself a little over one.
+fn face_score(probe: &FaceTemplate, row: &[f32; FACE_TEMPLATE_DIMENSIONS]) -> f32 {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "scores are kept in single precision"
     )]
-    let value = <f32 as Dot>::dot(probe, row)? as f32;
-    // Rounding may carry a template's comparison with itself a little over one.
-    FaceSimilarity::new(value.clamp(-1.0, 1.0)).ok()
-}
-
-/// Keeps a person's best score, and at most `k` people.
-fn keep(
-    people: &mut BTreeMap<SubjectId, FaceSimilarity>,
-    subject: SubjectId,
-    similarity: FaceSimilarity,
-    k: usize,
-) {
-    if let Some(known) = people.get_mut(&subject) {
-        if similarity > *known {
-            *known = similarity;
-        }
-        return;
-    }
-    people.insert(subject, similarity);
-    if people.len() > k {
-        let worst = people
-            .iter()
-            .min_by(|a, b| {
-                a.1.value()
-                    .total_cmp(&b.1.value())
-                    .then_with(|| b.0.cmp(a.0))
-            })
-            .map(|(subject, _)| *subject);
-        if let Some(worst) = worst {
-            people.remove(&worst);
-        }
-    }
+    let score = <f32 as Dot>::dot(probe.as_slice(), row).map_or(-1.0, |dot| dot as f32);
+    score.clamp(-1.0, 1.0)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use uuid::Uuid;
-
-    const MODEL: ModelDigest = ModelDigest::from_bytes([1; 32]);
-
-    fn subject(n: u8) -> SubjectId {
-        SubjectId::from_uuid(Uuid::from_bytes([n; 16]))
-    }
-
-    fn reference(n: u32) -> ReferenceId {
-        ReferenceId::from_uuid(Uuid::from_u128(u128::from(n)))
-    }
-
-    /// A template that depends on the seed only (xorshift).
-    fn template(seed: u64) -> FaceTemplate {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let values = (0..FACE_TEMPLATE_DIMENSIONS)
-            .map(|_| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                (state >> 40) as f32 / (1_u64 << 24) as f32 - 0.5
-            })
-            .collect();
-        FaceTemplate::normalise(values).unwrap()
-    }
-
-    fn lists(search: Search) -> Vec<CandidateList> {
-        match search {
-            Search::Found { candidates, .. } => candidates,
-            Search::OtherModel => panic!("the model has references"),
-        }
-    }
-
-    #[test]
-    fn an_empty_gallery_finds_nobody_and_another_model_is_said() {
-        let mut gallery = Gallery::new();
-        let probe = template(1);
-        assert_eq!(
-            lists(gallery.search(MODEL, &[&probe], 5)),
-            [CandidateList::default()]
-        );
-        gallery.insert(
-            ModelDigest::from_bytes([2; 32]),
-            reference(1),
-            subject(1),
-            &probe,
-        );
-        assert_eq!(gallery.search(MODEL, &[&probe], 5), Search::OtherModel);
-    }
-
-    #[test]
-    fn removed_references_are_not_found_again() {
-        let mut gallery = Gallery::new();
-        for n in 0..5_u8 {
-            gallery.insert(MODEL, reference(n.into()), subject(n), &template(n.into()));
-        }
-        assert!(gallery.remove(reference(1)));
-        assert!(!gallery.remove(reference(1)));
-        assert_eq!(gallery.remove_subject(subject(4)), 1);
-        for n in 0..5_u8 {
-            let found = lists(gallery.search(MODEL, &[&template(n.into())], 1));
-            let best = found[0].best().unwrap();
-            assert_eq!(best.subject == subject(n), n != 1 && n != 4);
-        }
-        assert_eq!(gallery.len(), 3);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn the_search_is_exact(
-            rows in proptest::collection::vec((0_u8..12, any::<u64>()), 1..40),
-            probes in proptest::collection::vec(any::<u64>(), 1..4),
-            k in 1_usize..6,
-        ) {
-            let mut gallery = Gallery::new();
-            for (index, (owner, seed)) in rows.iter().enumerate() {
-                gallery.insert(MODEL, reference(index as u32), subject(*owner), &template(*seed));
-            }
-            let probes: Vec<_> = probes.into_iter().map(template).collect();
-            let found = lists(gallery.search(MODEL, &probes.iter().collect::<Vec<_>>(), k));
-            for (probe, list) in probes.iter().zip(found) {
-                let brute = CandidateList::new(
-                    rows.iter()
-                        .map(|(owner, seed)| Candidate {
-                            subject: subject(*owner),
-                            similarity: probe.similarity(&template(*seed)),
-                        })
-                        .collect(),
-                );
-                prop_assert_eq!(list.as_slice().len(), k.min(brute.as_slice().len()));
-                for (got, expected) in list.as_slice().iter().zip(brute.as_slice()) {
-                    prop_assert!((got.similarity.value() - expected.similarity.value()).abs() < 1e-5);
-                }
-            }
-        }
-    }
-}
+mod tests;
