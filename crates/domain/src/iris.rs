@@ -264,6 +264,16 @@ impl IrisTemplate {
         turned
     }
 
+    /// The same bits under the other eye's name: only to search for a person who was enrolled with the eyes swapped. Such
+    /// a template must never be stored.
+    #[must_use]
+    pub fn under_other_name(&self) -> Self {
+        Self {
+            eye: self.eye.other(),
+            ..self.clone()
+        }
+    }
+
     /// The stable byte form, [`IRIS_TEMPLATE_BYTES`] long: `SPIT`, version 1, eye (0 left, 1 right), quality, 0,
     /// dilation (big-endian), encoder digest, 64 code rings and 64 mask rings (each little-endian).
     #[must_use]

@@ -6,6 +6,7 @@
 
 mod biometric;
 mod calibration;
+pub mod consistency;
 mod decision;
 mod enrolment;
 mod fusion;
