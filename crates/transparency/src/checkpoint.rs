@@ -2,7 +2,7 @@
 
 use ed25519_dalek::{Signature, Signer, SigningKey};
 
-use crate::note::{TYPE_COSIGNATURE, TYPE_ED25519};
+use crate::note::{NoteSignature, TYPE_COSIGNATURE, TYPE_ED25519};
 use crate::{Hash, Note, NoteError, NoteSigner, VerifierKey};
 
 /// Why a checkpoint is not accepted.
@@ -101,7 +101,7 @@ fn cosigned_message(time: u64, text: &str) -> Vec<u8> {
     format!("cosignature/v1\ntime {time}\n{text}").into_bytes()
 }
 
-/// A witness's public key (type 0x04).
+/// A witness's public key (type 0x04); prints as a verifier key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CosignerKey(VerifierKey);
 
@@ -119,7 +119,25 @@ impl CosignerKey {
         }
     }
 
-    /// The time (seconds since 1970, UTC) at which this witness cosigned; `None` when it did not.
+    /// The key's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    pub(crate) fn public(&self) -> &ed25519_dalek::VerifyingKey {
+        self.0.key()
+    }
+
+    pub(crate) fn made(&self, signature: &NoteSignature) -> bool {
+        self.0.is(signature)
+    }
+
+    pub(crate) fn line(&self, payload: &[u8]) -> String {
+        self.0.line(payload)
+    }
+
+    /// The time (seconds since 1970, UTC) at which this witness cosigned, the latest when it did so more than once; `None` when it did not.
     ///
     /// # Errors
     /// Its cosignature is wrong.
@@ -143,7 +161,7 @@ impl CosignerKey {
                     &Signature::from_bytes(&bytes),
                 )
                 .map_err(|_| NoteError::BadSignature)?;
-            found = Some(time);
+            found = found.max(Some(time));
         }
         Ok(found)
     }

@@ -9,9 +9,11 @@ mod entry;
 mod export;
 mod hash;
 mod note;
+mod policy;
 mod proof;
 mod tile;
 mod tree;
+mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Cosigner, CosignerKey, sign_checkpoint};
 pub use entry::{Entry, EntryError, MAX_ENTRY_BYTES, SOFT_ENTRY_BYTES};
@@ -20,10 +22,17 @@ pub use export::{
 };
 pub use hash::{Hash, empty_root, leaf_hash, node_hash};
 pub use note::{MAX_NOTE_BYTES, Note, NoteError, NoteSigner, VerifierKey};
+pub use policy::{
+    MAX_POLICY_BYTES, Policy, PolicyError, PolicyLog, PolicyWitness, QuorumError, Witnessed,
+};
 pub use proof::{ProofFile, ProofFileError};
 pub use tile::{TILE_WIDTH, TileBuilder, TilePath, decode_bundle, encode_bundle, path_number};
 pub use tree::{
     NodeId, NodeMap, ProofError, append, consistency_proof, inclusion_proof, needed_for_append,
     needed_for_consistency, needed_for_inclusion, needed_for_root, root, verify_consistency,
     verify_inclusion,
+};
+pub use witness::{
+    Accepted, AddCheckpoint, LogFault, MAX_WITNESS_REQUEST_BYTES, OpenedCheckpoint, Refusal,
+    SIZE_CONTENT_TYPE, WitnessAnswer, add_cosignature, read_answer, watch,
 };

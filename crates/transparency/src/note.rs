@@ -106,6 +106,12 @@ impl VerifierKey {
         &self.name
     }
 
+    /// Is it a log's key (type 0x01), rather than a witness's?
+    #[must_use]
+    pub fn is_log_key(&self) -> bool {
+        self.kind == TYPE_ED25519
+    }
+
     fn id_hex(&self) -> String {
         self.id.iter().map(|byte| format!("{byte:02x}")).collect()
     }

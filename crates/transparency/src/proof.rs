@@ -1,5 +1,8 @@
 //! Proof files (<https://c2sp.org/tlog-proof>): one entry's inclusion, verifiable offline.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::{
     Checkpoint, CheckpointError, Hash, ProofError, VerifierKey, leaf_hash, verify_inclusion,
 };
@@ -45,7 +48,7 @@ impl ProofFile {
         text
     }
 
-    /// Parses the file's text; an `extra` line is allowed and ignored.
+    /// Parses the file's text; an `extra` line is allowed and left out, since nothing vouches for it.
     ///
     /// # Errors
     /// Not of the form.
@@ -59,7 +62,11 @@ impl ProofFile {
         if lines.next() != Some(HEADER) {
             return Err(malformed);
         }
-        lines.next_if(|line| line.starts_with("extra "));
+        let extra = lines.peek().and_then(|line| line.strip_prefix("extra "));
+        if let Some(extra) = extra {
+            STANDARD.decode(extra).map_err(|_| malformed)?;
+            lines.next();
+        }
         let index = lines
             .next()
             .and_then(|line| line.strip_prefix("index "))

@@ -30,11 +30,54 @@ impl TilePath {
         ))
     }
 
+    /// Reads a path as this type writes it; anything else is refused, so that a path has one spelling.
+    #[must_use]
+    pub fn parse(path: &str) -> Option<Self> {
+        // Enough for the largest number that fits 64 bits.
+        if path.len() > 64 {
+            return None;
+        }
+        let rest = path.strip_prefix("tile/")?;
+        let (level, rest) = rest.split_once('/')?;
+        let (number, width) = match rest.split_once(".p/") {
+            Some((number, width)) => (number, decimal(width)?),
+            None => (rest, TILE_WIDTH as u64),
+        };
+        let mut index = 0_u64;
+        for group in number.split('/') {
+            let digits = group.strip_prefix('x').unwrap_or(group);
+            if digits.len() != 3 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+                return None;
+            }
+            index = index
+                .checked_mul(1_000)?
+                .checked_add(digits.parse().ok()?)?;
+        }
+        let width = usize::try_from(width).ok()?;
+        if !(1..=TILE_WIDTH).contains(&width) {
+            return None;
+        }
+        let parsed = if level == "entries" {
+            Self::entries(index, width)
+        } else {
+            let level = u8::try_from(decimal(level)?).ok()?;
+            // Level 7 covers 2^64 entries.
+            (level <= 7).then(|| Self::tile(level, index, width))?
+        };
+        // Leading zero groups, missing `x` and `.p/256` are other spellings of the same place.
+        (parsed.as_str() == path).then_some(parsed)
+    }
+
     /// The relative path with `/`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn decimal(digits: &str) -> Option<u64> {
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    plain.then(|| digits.parse().ok()).flatten()
 }
 
 fn partial(width: usize) -> String {

@@ -1,10 +1,6 @@
 //! The Go authors' own verifier (Debian `golang-go`, `golang-golang-x-mod-dev`) accepts our checkpoints, tiles, entries and proofs,
 //! and refuses changed ones. Fails, never skips, where Go is missing.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test stops when something is wrong"
-)]
+#![expect(clippy::unwrap_used, reason = "a test stops when something is wrong")]
 
 mod support;
 
