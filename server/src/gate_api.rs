@@ -130,7 +130,9 @@ impl From<RegistryError> for Refusal {
             RegistryError::Invalid(_) => Self::new(StatusCode::BAD_REQUEST, "invalid", message),
             RegistryError::Conflict => Self::new(StatusCode::CONFLICT, "conflict", message),
             RegistryError::Unknown => Self::new(StatusCode::NOT_FOUND, "unknown", message),
-            RegistryError::Sealed(_) | RegistryError::Unavailable(_) => Self::unavailable(&error),
+            RegistryError::Busy | RegistryError::Sealed(_) | RegistryError::Unavailable(_) => {
+                Self::unavailable(&error)
+            }
         }
     }
 }

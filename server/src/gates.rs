@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hpke::Serializable as _;
 use sallyport_domain::{
-    AccessRule, Direction, GateId, GatePolicy, ModalityPolicy, PadPolicy, Purpose, SubjectCategory, Timestamp,
-    UnrecognisedPolicy,
+    AccessRule, Direction, GateId, GatePolicy, ModalityPolicy, PadPolicy, Purpose, SubjectCategory,
+    Timestamp, UnrecognisedPolicy,
 };
 use sallyport_protocol::{Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken};
 use sallyport_transparency::Entry;

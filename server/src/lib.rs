@@ -14,6 +14,7 @@ pub mod installation;
 pub mod officers;
 pub mod passages;
 pub mod registry;
+pub mod replicas;
 pub mod reviews;
 pub mod sealing;
 pub mod serve;

@@ -17,6 +17,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::audit::{self, AuditError};
 use crate::clock::random;
 use crate::passages::{content_sha256, sealed_json};
+use crate::replicas;
 use crate::sealing::{self, Key, Place, SealError};
 use crate::state::AppState;
 use crate::store::StoreError;
@@ -25,6 +26,8 @@ use crate::store::registry::{ReferenceRow, SubjectRow};
 
 /// Longest name, characters.
 const MAX_NAME_CHARS: usize = 200;
+/// An enrolment is tried so often when other servers change the registry in between.
+const ENROL_ATTEMPTS: u32 = 16;
 /// Most samples in one submission.
 const MAX_SAMPLES: usize = 32;
 
@@ -42,6 +45,9 @@ pub enum RegistryError {
     /// There is no such subject.
     #[error("there is no such subject")]
     Unknown,
+    /// Other servers keep enrolling.
+    #[error("other servers are enrolling at the same moment; send it again")]
+    Busy,
     /// A sealed value could not be opened.
     #[error("a record of the registry could not be opened: {0}")]
     Sealed(#[from] SealError),
@@ -261,30 +267,35 @@ pub struct Loaded {
 /// The database failed.
 pub async fn load(state: &AppState) -> Result<Loaded, RegistryError> {
     // Taken first: a change during the load is then applied once more, which does no harm.
-    let seq = state
-        .store
-        .registry_changes(0)
-        .await?
-        .last()
-        .map_or(0, |(seq, _)| *seq);
+    let mut followed = state.followed.lock().await;
+    let seq = state.store.registry_seq().await?;
     let mut loaded = Loaded {
         references: 0,
         failed: 0,
         seq,
     };
     for row in state.store.subjects().await? {
-        match load_subject(state, &row).await {
+        match load_subject(state, &row, false).await {
             Ok(count) => loaded.references += count,
+            Err(RegistryError::Unavailable(AuditError::Store(error @ StoreError::Database(_)))) => {
+                return Err(error.into());
+            }
             Err(error) => {
                 loaded.failed += 1;
                 tracing::error!(subject = %row.id, %error, "this subject was not loaded; gates will not recognise the person");
             }
         }
     }
+    *followed = seq;
+    state.caught_up.send_replace(seq);
     Ok(loaded)
 }
 
-async fn load_subject(state: &AppState, row: &SubjectRow) -> Result<usize, RegistryError> {
+async fn load_subject(
+    state: &AppState,
+    row: &SubjectRow,
+    replace: bool,
+) -> Result<usize, RegistryError> {
     open_record(state, row)?;
     let key = subject_key(state, row)?;
     let subject = row.id.to_string();
@@ -309,30 +320,36 @@ async fn load_subject(state: &AppState, row: &SubjectRow) -> Result<usize, Regis
         .gallery
         .write()
         .map_err(|_| StoreError::Corrupt("the gallery in memory"))?;
+    // In one turn: no search sees the person without references meanwhile.
+    if replace {
+        gallery.remove_subject(row.id);
+    }
     for (model, reference, template) in &opened {
         state.note_protection(gallery.insert(*model, *reference, row.id, template));
     }
     Ok(count)
 }
 
-/// Applies changes made by other processes since `seq`; returns the newest applied.
+/// Takes one subject from the database into the gallery as it is now: loads it anew or drops it.
 ///
 /// # Errors
 /// The database failed.
-pub async fn follow(state: &AppState, seq: i64) -> Result<i64, RegistryError> {
-    let mut newest = seq;
-    for (seq, id) in state.store.registry_changes(seq).await? {
-        if let Ok(mut gallery) = state.gallery.write() {
-            gallery.remove_subject(id);
+pub(crate) async fn reload(state: &AppState, id: SubjectId) -> Result<(), RegistryError> {
+    if let Some(row) = state.store.subject(id).await? {
+        match load_subject(state, &row, true).await {
+            Ok(_) => return Ok(()),
+            Err(RegistryError::Unavailable(AuditError::Store(error @ StoreError::Database(_)))) => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                tracing::error!(subject = %id, %error, "this subject was not loaded; gates will not recognise the person");
+            }
         }
-        if let Some(row) = state.store.subject(id).await?
-            && let Err(error) = load_subject(state, &row).await
-        {
-            tracing::error!(subject = %id, %error, "this subject was not loaded; gates will not recognise the person");
-        }
-        newest = seq;
     }
-    Ok(newest)
+    if let Ok(mut gallery) = state.gallery.write() {
+        gallery.remove_subject(id);
+    }
+    Ok(())
 }
 
 /// Enrols one person: consistency of the samples, search for duplicates, then sealed and stored with a log entry.
@@ -348,29 +365,45 @@ pub async fn enrol(
     let submission_sha256 = content_sha256(&submission)?;
     // Enrolments come one after the other: two submissions of one person must see each other as duplicates.
     let _turn = state.enrolling.lock().await;
-    if let Some(row) = state.store.subject(submission.subject).await? {
-        if row.submission_sha256 != submission_sha256 {
-            return Err(RegistryError::Conflict);
-        }
-        let references = state
-            .store
-            .references(row.id)
-            .await?
-            .into_iter()
-            .map(|reference| reference.id)
-            .collect();
-        return Ok(EnrolmentOutcome::Enrolled {
-            subject: row.id,
-            references,
-            log_index: row.log_index,
-        });
-    }
     let policy: GatePolicy =
         serde_json::from_str(&station.policy).map_err(|_| StoreError::Corrupt("gate.policy"))?;
-    if let Some(reason) = doubt(state, &policy, model, &submission).await? {
-        return refuse(state, &submission, model, reason).await;
+    for _ in 0..ENROL_ATTEMPTS {
+        // Another server may enrol the same person at this moment: the search for duplicates must have seen everything that is
+        // committed before this enrolment is.
+        let seen = replicas::catch_up(state).await?;
+        if let Some(row) = state.store.subject(submission.subject).await? {
+            return enrolled_already(state, &row, &submission_sha256).await;
+        }
+        if let Some(reason) = doubt(state, &policy, model, &submission).await? {
+            return refuse(state, &submission, model, reason).await;
+        }
+        if let Some(outcome) = commit(state, &submission, model, &submission_sha256, seen).await? {
+            return Ok(outcome);
+        }
     }
-    commit(state, submission, model, submission_sha256).await
+    Err(RegistryError::Busy)
+}
+
+async fn enrolled_already(
+    state: &AppState,
+    row: &SubjectRow,
+    submission_sha256: &str,
+) -> Result<EnrolmentOutcome, RegistryError> {
+    if row.submission_sha256 != submission_sha256 {
+        return Err(RegistryError::Conflict);
+    }
+    let references = state
+        .store
+        .references(row.id)
+        .await?
+        .into_iter()
+        .map(|reference| reference.id)
+        .collect();
+    Ok(EnrolmentOutcome::Enrolled {
+        subject: row.id,
+        references,
+        log_index: row.log_index,
+    })
 }
 
 fn validate(submission: &EnrolmentSubmission) -> Result<ModelDigest, RegistryError> {
@@ -504,12 +537,14 @@ async fn refuse(
     Ok(EnrolmentOutcome::Refused { reason, log_index })
 }
 
+/// Seals and stores; `None` when the registry changed after `seen`, up to which duplicates were searched.
 async fn commit(
     state: &AppState,
-    submission: EnrolmentSubmission,
+    submission: &EnrolmentSubmission,
     model: ModelDigest,
-    submission_sha256: String,
-) -> Result<EnrolmentOutcome, RegistryError> {
+    submission_sha256: &str,
+    seen: i64,
+) -> Result<Option<EnrolmentOutcome>, RegistryError> {
     let now = state.clock.now();
     let id = submission.subject;
     let text = id.to_string();
@@ -531,20 +566,23 @@ async fn commit(
         rows.push(reference(state, &key, id, model, sample, now)?);
     }
     let mut write = state.store.write().await?;
-    let entry = enrolment_entry(&submission, model, "enrolled", now)?;
+    if write.registry_seq().await? != seen {
+        return Ok(None);
+    }
+    let entry = enrolment_entry(submission, model, "enrolled", now)?;
     let log_index = audit::append(state, &mut write, entry, None).await?;
     let row = SubjectRow {
         id,
         key_wrapped,
         record_sealed,
-        submission_sha256,
+        submission_sha256: submission_sha256.to_owned(),
         log_index,
     };
     write.subject_insert(&row, now).await?;
     for row in &rows {
         write.reference_insert(row, now).await?;
     }
-    write.registry_changed(id).await?;
+    let seq = write.registry_changed(id).await?;
     write.commit().await?;
     state.logged_at(now);
     if let Ok(mut gallery) = state.gallery.write() {
@@ -554,14 +592,15 @@ async fn commit(
             }
         }
     }
+    replicas::own_change(state, seq).await;
     // In the store's order, as a retry will be answered.
     let mut references: Vec<ReferenceId> = rows.iter().map(|row| row.id).collect();
     references.sort();
-    Ok(EnrolmentOutcome::Enrolled {
+    Ok(Some(EnrolmentOutcome::Enrolled {
         subject: id,
         references,
         log_index,
-    })
+    }))
 }
 
 fn reference(

@@ -10,12 +10,10 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::state::AppState;
-use crate::{audit, console, gate_api, installation, registry, tls};
+use crate::{audit, console, gate_api, installation, registry, replicas, tls};
 
 /// A checkpoint follows an entry within this.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
-/// Changes made by other processes are taken up within this.
-const FOLLOW_EVERY: Duration = Duration::from_millis(500);
 
 /// Runs the server until SIGTERM or Ctrl-C.
 ///
@@ -59,7 +57,8 @@ pub async fn run(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
             stopped.clone(),
         )),
     ];
-    let chores = tokio::spawn(chores(state.clone(), loaded.seq, stopped));
+    let following = tokio::spawn(replicas::follow(state.clone(), stopped.clone()));
+    let chores = tokio::spawn(chores(state.clone(), stopped));
     tracing::info!(gates = %state.config.gate_listen, console = %state.config.console_listen, "listening");
     signalled().await?;
     tracing::info!("stopping");
@@ -67,6 +66,7 @@ pub async fn run(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
     for server in servers {
         server.await.context("a listener ended badly")?;
     }
+    following.await.context("the change feed ended badly")?;
     chores.await.context("the background work ended badly")?;
     let ended = audit::entry("server_stopped", state.clock.now())?;
     audit::record(&state, ended)
@@ -94,10 +94,9 @@ async fn signalled() -> anyhow::Result<()> {
     }
 }
 
-/// Checkpoints and the registry's change feed, until the server stops. Failures are tried again at the next turn.
-async fn chores(state: AppState, mut seq: i64, mut stop: watch::Receiver<bool>) {
+/// Checkpoints, until the server stops. Failures are tried again at the next turn.
+async fn chores(state: AppState, mut stop: watch::Receiver<bool>) {
     let mut checkpoint = tokio::time::interval(CHECKPOINT_EVERY);
-    let mut follow = tokio::time::interval(FOLLOW_EVERY);
     loop {
         tokio::select! {
             _ = stop.changed() => return,
@@ -106,10 +105,6 @@ async fn chores(state: AppState, mut seq: i64, mut stop: watch::Receiver<bool>) 
                     tracing::error!(error = %error, "no checkpoint could be signed and stored");
                 }
             }
-            _ = follow.tick() => match registry::follow(&state, seq).await {
-                Ok(newest) => seq = newest,
-                Err(error) => tracing::error!(error = %error, "changes of the registry could not be read"),
-            },
         }
     }
 }

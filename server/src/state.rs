@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 
 use sallyport_domain::{FaceCalibration, FusionCalibration, Timestamp, TransactionId};
 use sallyport_matching::{Gallery, Protection};
-use tokio::sync::{Mutex, Notify, broadcast};
+use tokio::sync::{Mutex, Notify, broadcast, watch};
 
 use crate::authority::Authority;
 use crate::clock::Clock;
@@ -58,6 +58,10 @@ pub struct Inner {
     pub reviewed: Notify,
     /// One enrolment at a time.
     pub(crate) enrolling: Mutex<()>,
+    /// Up to which change of the registry the gallery has followed.
+    pub(crate) followed: Mutex<i64>,
+    /// The same, for those who wait for it.
+    pub caught_up: watch::Sender<i64>,
     /// Time of the newest log entry.
     newest: AtomicI64,
     /// The clock was found behind and that was logged.
@@ -104,6 +108,8 @@ impl AppState {
             live: broadcast::Sender::new(LIVE_CAPACITY),
             reviewed: Notify::new(),
             enrolling: Mutex::new(()),
+            followed: Mutex::new(0),
+            caught_up: watch::Sender::new(0),
             newest: AtomicI64::new(newest.as_micros()),
             clock_alarm: AtomicBool::new(false),
             unlocked_told: AtomicBool::new(false),

@@ -14,6 +14,8 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyPool, Executor as _, Row};
 use tokio::sync::{Mutex, MutexGuard};
 
+use crate::clock::{NoRandomness, random};
+
 /// Why the store did not do what was asked. Carries no personal data.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -48,6 +50,9 @@ pub enum StoreError {
         "the database is on another machine, but the connection to it would not be protected. Add ?sslmode=verify-full&sslrootcert=FILE to the database address, with FILE the certificate of its authority"
     )]
     NotEncrypted,
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
     /// Owner and application are one role.
     #[error(
         "role {role} would both own the tables and serve; whoever serves could then remove the audit log's protection. Make two roles, see docs/operating.md, PostgreSQL"
@@ -79,6 +84,8 @@ pub enum StoreError {
 pub struct Store {
     pool: AnyPool,
     engine: Engine,
+    /// What this process is called in the database; see `replicas`.
+    name: String,
     /// One writer at a time: the log has one sequencer, and SQLite one writer anyway.
     writer: Mutex<()>,
 }
@@ -159,9 +166,12 @@ impl Store {
         if engine == Engine::Postgres {
             postgres::check_address(url)?;
         }
+        let name = format!("sallyport-{}", hex::encode(random::<8>()?));
+        let named = format!("SET application_name = '{name}'");
         let pool = AnyPoolOptions::new()
             .max_connections(8)
             .after_connect(move |connection, _| {
+                let named = named.clone();
                 Box::pin(async move {
                     let settings: &[&str] = match engine {
                         Engine::Sqlite => &[
@@ -175,6 +185,11 @@ impl Store {
                     };
                     for setting in settings {
                         connection.execute(*setting).await?;
+                    }
+                    if engine == Engine::Postgres {
+                        // The name is hexadecimal.
+                        let named = sqlx::AssertSqlSafe(named);
+                        connection.execute(sqlx::raw_sql(named)).await?;
                     }
                     Ok(())
                 })
@@ -191,6 +206,7 @@ impl Store {
         let store = Self {
             pool,
             engine,
+            name,
             writer: Mutex::new(()),
         };
         store.assert_durable().await?;
@@ -232,6 +248,12 @@ impl Store {
     #[must_use]
     pub const fn engine(&self) -> Engine {
         self.engine
+    }
+
+    /// What this process is called in the database.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Takes the writer's seat and begins a transaction.

@@ -46,6 +46,8 @@ const SUBJECTS: &str =
 const REFERENCES: &str = "SELECT id, subject_id, modality, model, template_sealed, source_sha256, photograph_sealed \
      FROM reference WHERE subject_id = $1 ORDER BY id";
 
+const SEQ: &str = "SELECT COALESCE(MAX(seq), 0) FROM registry_change";
+
 fn subject_row(row: &AnyRow) -> Result<SubjectRow, StoreError> {
     Ok(SubjectRow {
         id: row
@@ -170,23 +172,44 @@ impl Write<'_> {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Tells every running server to load a subject again.
+    /// The newest change that is committed, or made by this transaction.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn registry_changed(&mut self, id: SubjectId) -> Result<(), StoreError> {
-        sqlx::query(
+    pub async fn registry_seq(&mut self) -> Result<i64, StoreError> {
+        Ok(sqlx::query(SEQ)
+            .fetch_one(&mut *self.transaction)
+            .await?
+            .try_get(0)?)
+    }
+
+    /// Tells every running server to load a subject again; returns the change's number.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn registry_changed(&mut self, id: SubjectId) -> Result<i64, StoreError> {
+        // Numbers have no gaps and are committed in their order: writers come one after the other, over all servers.
+        let row = sqlx::query(
             "INSERT INTO registry_change (seq, subject_id) \
-             SELECT COALESCE(MAX(seq), 0) + 1, CAST($1 AS TEXT) FROM registry_change",
+             SELECT COALESCE(MAX(seq), 0) + 1, CAST($1 AS TEXT) FROM registry_change RETURNING seq",
         )
         .bind(id.to_string())
-        .execute(&mut *self.transaction)
+        .fetch_one(&mut *self.transaction)
         .await?;
-        Ok(())
+        Ok(row.try_get(0)?)
     }
 }
 
 impl Store {
+    /// The newest change.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn registry_seq(&self) -> Result<i64, StoreError> {
+        let row = self.optional(sqlx::query(SEQ)).await?;
+        row.map_or(Ok(0), |row| Ok(row.try_get(0)?))
+    }
+
     /// One subject.
     ///
     /// # Errors

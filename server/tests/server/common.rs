@@ -7,6 +7,7 @@ mod postgres;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::pem::PemObject as _;
@@ -24,7 +25,7 @@ use sallyport_server::clock::{Clock as _, ManualClock, SystemClock};
 use sallyport_server::config::Config;
 use sallyport_server::state::AppState;
 use sallyport_server::store::Engine;
-use sallyport_server::{gate_api, gates, installation, registry, tls};
+use sallyport_server::{gate_api, gates, installation, registry, replicas, tls};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::AnyPool;
@@ -87,7 +88,7 @@ impl Rig {
         Self::open(folder, clock, database).await
     }
 
-    async fn open(
+    pub(crate) async fn open(
         folder: TempDir,
         clock: Arc<ManualClock>,
         database: Option<Arc<Database>>,
@@ -118,6 +119,22 @@ impl Rig {
             database,
             stop,
         }
+    }
+
+    /// Keeps the gallery in step with other servers of the same database, as `serve` does.
+    pub(crate) fn follow(&self) {
+        tokio::spawn(replicas::follow(self.state.clone(), self.stop.subscribe()));
+    }
+
+    /// Waits until this server has taken up all that is committed now.
+    pub(crate) async fn caught_up(&self) {
+        let newest = self.state.store.registry_seq().await.unwrap();
+        let mut seen = self.state.caught_up.subscribe();
+        let waited = seen.wait_for(|seq| *seq >= newest);
+        tokio::time::timeout(Duration::from_secs(30), waited)
+            .await
+            .expect("the other server's changes arrive")
+            .unwrap();
     }
 
     /// Stops and starts again on the same data.

@@ -200,14 +200,15 @@ async fn a_removal_by_another_process_is_followed() {
     let gate = rig.gate("front-in").await;
     gate.enrol(1).await;
     gate.enrol(2).await;
-    let seq = registry::follow(&rig.state, 0).await.unwrap();
+    rig.follow();
+    rig.caught_up().await;
     assert_eq!(rig.state.gallery.read().unwrap().len(), 4);
     let other =
         sallyport_server::installation::open(&crate::common::data(&rig.folder), rig.clock.clone())
             .await
             .unwrap();
     registry::remove(&other, subject(1), "test").await.unwrap();
-    registry::follow(&rig.state, seq).await.unwrap();
+    rig.caught_up().await;
     assert_eq!(rig.state.gallery.read().unwrap().len(), 2);
     sallyport_server::audit::check(&rig.state).await.unwrap();
 }

@@ -21,6 +21,7 @@ mod log;
 mod passages;
 #[path = "../server/registry.rs"]
 mod registry;
+mod replicas;
 #[path = "../server/reviews.rs"]
 mod reviews;
 mod roles;

@@ -1,0 +1,2 @@
+-- SQLite has one server; nothing to notify.
+SELECT 1;
