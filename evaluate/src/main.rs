@@ -208,7 +208,7 @@ fn measured_radius(
         .get(radii.len() / 2)
         .copied()
         .context("no eye was found in the first pictures; give the iris radius with --radius")?;
-    Ok(RadiusRange::new(0.72 * median, 1.30 * median))
+    Ok(RadiusRange::new(0.62 * median, 1.35 * median))
 }
 
 fn write_pairs(path: &Path, samples: &[&Sample], pairs: &Pairs) -> anyhow::Result<()> {

@@ -14,8 +14,8 @@ const CIRCLE_WEIGHT: f32 = 0.35;
 
 /// The pupil's outline: strongest outward steps within 0.8 to 1.25 radii.
 pub(crate) fn pupil_contour(picture: &Grey, circle: &Circle) -> Contour {
-    let samples = edge_samples(picture, circle, 0.8, 1.25, 1.5, |_| true);
-    robust_fit(circle, samples, PUPIL_HARMONICS, 0.002).unwrap_or_else(|| Contour::circle(circle))
+    let samples = edge_samples(picture, circle, 0.82, 1.2, 1.5, |_| true);
+    robust_fit(circle, samples, PUPIL_HARMONICS, 0.01).unwrap_or_else(|| Contour::circle(circle))
 }
 
 /// The iris' outline: measured in the lateral sectors only, the circle elsewhere.
@@ -64,6 +64,9 @@ fn edge_samples(
                 circle.y + (radius + reach) * sine,
             );
             let step = value(radius + reach) - value(radius - reach);
+            // An edge near the circle is preferred: lashes and lids next to the pupil are strong edges too.
+            let apart = (radius / circle.radius - 1.0) / (to - from);
+            let step = step * (1.0 - apart * apart * 2.0);
             if inside && step > best.1 {
                 best = (radius, step);
             }

@@ -120,6 +120,10 @@ fn step_along(
         radius: PUPIL_REACH * pupil.radius,
         ..*pupil
     };
+    // The pupil was seen, so no lid covers the half of it that is nearer to the other lid.
+    if sign * (line.y(pupil.x) - pupil.y) > -0.3 * pupil.radius {
+        return None;
+    }
     let (mut sum, mut count) = (0.0, 0.0);
     for column in -COLUMNS..=COLUMNS {
         let x = limbus.x + limbus.radius * f32::from(column) / f32::from(COLUMNS);

@@ -18,6 +18,9 @@ const OFFSET_DEVIATION: f32 = 0.04;
 /// The limbus step counts up to this many grey levels in the joint score.
 const STEP_CAP: f32 = 20.0;
 const STEP_WEIGHT: f32 = 1.6;
+/// A pupil wider than this share of the iris is rare, and more often a circle between lids.
+const WIDE_PUPIL: f32 = 0.5;
+const WIDE_COST: f32 = 45.0;
 /// Below this ratio to the pupil the ring found may be the collarette.
 const COLLARETTE_RATIO: f32 = 1.8;
 
@@ -66,7 +69,8 @@ fn around(eye: &Prepared, candidate: &Candidate, range: RadiusRange) -> Option<C
         limbus,
         pupil_step: candidate.step,
         limbus_step: step,
-        score: candidate.score + STEP_WEIGHT * step.min(STEP_CAP),
+        score: candidate.score + STEP_WEIGHT * step.min(STEP_CAP)
+            - WIDE_COST * (pupil.radius / limbus.radius - WIDE_PUPIL).max(0.0),
     })
 }
 
