@@ -156,6 +156,36 @@ fn irises_tell_look_alikes_apart_and_a_missing_iris_does_not() {
 }
 
 #[test]
+fn whoever_has_more_for_them_is_a_rival_even_below_every_threshold() {
+    let near = scores(1, Some(0.35), None, None);
+    let behind = |n| scores(n, Some(0.34), Some(0.352), Some(0.352));
+    let among_ten =
+        |given: &[SubjectScores]| evidence_of(FaceOrIris, 10, given.iter().copied()).recognise();
+    assert_eq!(among_ten(&[near]), Recognition::Recognised(person(1)));
+    assert_eq!(among_ten(&[behind(2)]), Recognition::Nobody);
+    assert_eq!(
+        among_ten(&[near, behind(2)]),
+        Recognition::Doubtful(Ambiguous, vec![person(1), person(2)])
+    );
+}
+
+#[test]
+fn a_failed_check_of_one_person_does_not_clear_the_way_for_another() {
+    let one = scores(1, Some(0.6), None, None);
+    // Face and left iris together would identify; the right iris speaks against, and nothing of it speaks for the other.
+    let other = |right| scores(2, Some(0.465), Some(0.288), right);
+    let ambiguous = |first, second| Recognition::Doubtful(Ambiguous, vec![first, second]);
+    assert_eq!(
+        recognise(FaceOrIris, &[one, other(Some(0.46))]),
+        ambiguous(person(1), person(2))
+    );
+    assert!(matches!(
+        recognise(FaceOrIris, &[one, other(None)]),
+        Recognition::Doubtful(..)
+    ));
+}
+
+#[test]
 fn together_they_recognise_whom_none_does_alone() {
     // Each below its own threshold among a thousand people.
     let one = scores(1, Some(0.45), Some(0.335), Some(0.335));
