@@ -10,6 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sallyport-protocol", &["sallyport-domain"]),
     ("sallyport-vision", &["sallyport-domain"]),
     ("sallyport-matching", &["sallyport-domain"]),
+    ("sallyport-render", &[]),
     ("sallyport-transparency", &[]),
     (
         "sallyport-gate",
