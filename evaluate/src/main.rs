@@ -12,7 +12,10 @@ use sallyport_evaluate::run::{
     Pairs, Picture, Sample, analyse_all, compare_all, compare_both_eyes,
 };
 use sallyport_evaluate::scores::{ErrorRates, error_rates};
-use sallyport_vision::{IrisPipeline, IrisQualityPolicy, RadiusRange};
+use sallyport_vision::{
+    IrisPipeline, IrisQualityPolicy, IrisSegmenter, ModelManifest, ModelRole, Provider,
+    RadiusRange, Runtime,
+};
 
 /// Measures accuracy on pictures you are permitted to use.
 #[derive(Debug, Parser)]
@@ -51,6 +54,23 @@ struct IrisArguments {
     /// Also write the paths and scores of the mated pairs, worst first.
     #[arg(long)]
     pairs: Option<PathBuf>,
+    /// The manifest of the models.
+    #[arg(
+        long,
+        env = "SALLYPORT_MANIFEST",
+        default_value = "models/manifest.toml"
+    )]
+    manifest: PathBuf,
+    /// The folder of the fetched models.
+    #[arg(long, env = "SALLYPORT_MODELS", default_value = ".cache/models")]
+    models: PathBuf,
+    /// The ONNX Runtime library.
+    #[arg(
+        long,
+        env = "SALLYPORT_ONNXRUNTIME",
+        default_value = ".cache/lib/libonnxruntime.so"
+    )]
+    onnxruntime: PathBuf,
     /// Worker threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -94,7 +114,8 @@ fn iris(arguments: &IrisArguments) -> anyhow::Result<()> {
         "{} holds no picture with a label; {unlabelled} have none. Say how the names tell the eye with --labels",
         arguments.folder.display()
     );
-    let mut pipelines = pipelines(arguments)?;
+    let manifest = ModelManifest::load(&arguments.manifest)?;
+    let mut pipelines = pipelines(arguments, &manifest)?;
     let radius = match arguments.radius {
         Some(radius) => radius,
         None => measured_radius(&arguments.folder, &pictures, &mut pipelines)?,
@@ -126,7 +147,17 @@ fn iris(arguments: &IrisArguments) -> anyhow::Result<()> {
         |pairs: &Pairs| -> Option<ErrorRates> { error_rates(&pairs.mated, &pairs.non_mated) };
     let report = Report {
         segmenter: format!("{:?}", arguments.segmenter).to_lowercase(),
-        models: BTreeMap::new(),
+        models: manifest
+            .model
+            .iter()
+            .filter(|entry| {
+                matches!(
+                    entry.role,
+                    ModelRole::IrisEncoder | ModelRole::IrisSegmentation
+                )
+            })
+            .map(|entry| (format!("{:?}", entry.role), entry.sha256.clone()))
+            .collect(),
         pictures: pictures.len(),
         unlabelled,
         eyes: eyes.len(),
@@ -183,10 +214,27 @@ fn pictures(folder: &Path, pattern: Option<&Pattern>) -> anyhow::Result<(Vec<Pic
     Ok((found, unlabelled))
 }
 
-fn pipelines(arguments: &IrisArguments) -> anyhow::Result<Vec<IrisPipeline>> {
-    Ok((0..arguments.threads.clamp(1, 64))
-        .map(|_| IrisPipeline::classical_only(IrisQualityPolicy::default()))
-        .collect())
+fn pipelines(
+    arguments: &IrisArguments,
+    manifest: &ModelManifest,
+) -> anyhow::Result<Vec<IrisPipeline>> {
+    let runtime = Runtime::load(&arguments.onnxruntime, Provider::Cpu, 1)?;
+    let segmenter = match arguments.segmenter {
+        Segmenter::Classical => IrisSegmenter::Classical,
+        Segmenter::Network => IrisSegmenter::Network,
+        Segmenter::Both => IrisSegmenter::Both,
+    };
+    (0..arguments.threads.clamp(1, 64))
+        .map(|_| {
+            let pipeline = IrisPipeline::new(
+                &runtime,
+                manifest,
+                &arguments.models,
+                IrisQualityPolicy::default(),
+            )?;
+            Ok(pipeline.with_segmenter(segmenter))
+        })
+        .collect()
 }
 
 /// A camera of fixed focus shows irises of one size: the median of 60 pictures, as the face gives it at a gate.

@@ -29,8 +29,8 @@ pub use detect::{BoundingBox, intersection_over_union};
 pub use frame::{DecodeError, Frame, MAX_FILE_BYTES, MAX_PIXELS};
 pub use iris::{
     Circle, Contour, EyeObservation, EyePrior, IrisPipeline, IrisQuality, IrisQualityPolicy,
-    IrisStageTimes, LidLine, RadiusRange, STRIP_COLUMNS, STRIP_ROWS, Segmentation, Strip,
-    annotate_iris, strip_picture,
+    IrisSegmenter, IrisStageTimes, LidLine, RadiusRange, STRIP_COLUMNS, STRIP_ROWS, Segmentation,
+    Strip, annotate_iris, strip_picture,
 };
 pub use iris_record::{IrisRecordImage, RecordError, read_iris_record, write_iris_record};
 pub use landmarks::{FivePoints, Landmarks, Point};

@@ -23,6 +23,10 @@ pub enum ModelRole {
     Eye,
     /// Face template.
     Recognition,
+    /// Classes of the pixels of an eye picture.
+    IrisSegmentation,
+    /// Iris template.
+    IrisEncoder,
 }
 
 /// One model.
@@ -31,8 +35,11 @@ pub enum ModelRole {
 pub struct ModelEntry {
     /// What it is for.
     pub role: ModelRole,
-    /// File name inside the models folder.
+    /// File name inside the models folder, or beside the manifest when it is committed.
     pub file: PathBuf,
+    /// One of our own models, kept beside the manifest; the others are fetched by deploy/setup.
+    #[serde(default)]
+    pub committed: bool,
     /// SHA-256 of the prepared file (deploy/prepare_model.py), hexadecimal.
     pub sha256: String,
     /// SHA-256 of the file as its package ships it.
@@ -53,6 +60,9 @@ pub struct ModelEntry {
 pub struct ModelManifest {
     /// The models.
     pub model: Vec<ModelEntry>,
+    /// Where the manifest and the committed models lie.
+    #[serde(skip)]
+    pub folder: PathBuf,
 }
 
 impl ModelManifest {
@@ -69,7 +79,8 @@ impl ModelManifest {
             path: path.to_owned(),
             detail,
         };
-        let manifest: Self = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let mut manifest: Self = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        manifest.folder = path.parent().unwrap_or(Path::new("")).to_owned();
         for entry in &manifest.model {
             if entry.file.components().count() != 1 || entry.file.file_name().is_none() {
                 return Err(wrong(format!(
@@ -85,6 +96,16 @@ impl ModelManifest {
             }
         }
         Ok(manifest)
+    }
+
+    /// Where an entry's file lies, given the folder of the fetched models.
+    #[must_use]
+    pub fn path(&self, entry: &ModelEntry, models: &Path) -> PathBuf {
+        if entry.committed {
+            self.folder.join(&entry.file)
+        } else {
+            models.join(&entry.file)
+        }
     }
 
     pub(crate) fn entry(&self, role: ModelRole) -> Result<&ModelEntry, ModelError> {

@@ -84,7 +84,7 @@ impl FacePipeline {
     ) -> Result<Self, ModelError> {
         let load = |role| -> Result<Model, ModelError> {
             let entry = manifest.entry(role)?;
-            runtime.session(&models.join(&entry.file), &entry.sha256)
+            runtime.session(&manifest.path(entry, models), &entry.sha256)
         };
         let recognition = manifest.entry(ModelRole::Recognition)?;
         Ok(Self {

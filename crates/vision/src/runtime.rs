@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 use ort::environment::Environment;
 use ort::ep;
-use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
+use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -285,11 +285,28 @@ impl Model {
         input: &[f32],
         outputs: [&str; N],
     ) -> Result<[Vec<f32>; N], VisionError> {
-        let tensor =
-            TensorRef::from_array_view((shape, input)).map_err(VisionError::onnx(stage))?;
+        self.run_all(stage, [(shape, input)], outputs)
+    }
+
+    /// As [`Self::run`], with several inputs in the order of the graph's.
+    pub(crate) fn run_all<const I: usize, const N: usize>(
+        &mut self,
+        stage: &'static str,
+        inputs: [([usize; 4], &[f32]); I],
+        outputs: [&str; N],
+    ) -> Result<[Vec<f32>; N], VisionError> {
+        let mut tensors = Vec::with_capacity(I);
+        for (shape, input) in inputs {
+            let tensor =
+                TensorRef::from_array_view((shape, input)).map_err(VisionError::onnx(stage))?;
+            tensors.push(SessionInputValue::from(tensor));
+        }
+        let tensors: [SessionInputValue<'_>; I] = tensors
+            .try_into()
+            .map_err(|_| VisionError::Contract { stage })?;
         let answer = self
             .session
-            .run(ort::inputs![tensor])
+            .run(tensors)
             .map_err(VisionError::onnx(stage))?;
         let mut values = std::array::from_fn(|_| Vec::new());
         for (slot, name) in values.iter_mut().zip(outputs) {

@@ -4,8 +4,16 @@
 //! Parameters stand here and in `models/train/make_iris_encoder.py`, which writes the graph.
 
 use std::f32::consts::TAU;
+use std::path::Path;
 
+use sallyport_domain::{IrisTemplate, ModelDigest};
+
+use super::pipeline::EyeObservation;
 use super::rubber_sheet::{STRIP_COLUMNS, STRIP_ROWS, Strip};
+use crate::runtime::Model;
+use crate::{ModelError, ModelManifest, ModelRole, Runtime, VisionError};
+
+const STAGE: &str = "iris encoding";
 
 /// Rows that are encoded.
 pub(crate) const CODE_ROWS: usize = 16;
@@ -19,6 +27,8 @@ pub(crate) const RADIAL_SIGMA: f32 = 3.0;
 pub(crate) const ENVELOPE: f32 = 0.28;
 /// A bit needs this share of the columns within a quarter wavelength to show iris.
 pub(crate) const MIN_SHOWN: f32 = 0.6;
+/// Below this share of shown pixels, weighted by radius, a column of a code row has no value of its own.
+pub(crate) const MIN_RADIAL_SHOWN: f32 = 0.05;
 /// Bits whose component is among the weakest of their scale and part are left out.
 pub(crate) const FRAGILE_SHARE: f32 = 0.2;
 
@@ -69,24 +79,38 @@ pub(crate) fn gabor(wavelength: usize) -> Vec<(f32, f32)> {
 
 /// Filters one strip.
 pub(crate) fn responses(strip: &Strip) -> Responses {
-    let filled = fill(strip);
+    let relative = relative(strip);
     let mut rows = Vec::with_capacity(CODE_ROWS);
     let mut shown_rows = Vec::with_capacity(CODE_ROWS);
     for row in 0..CODE_ROWS {
         let weights = radial_weights(row);
-        rows.push(weighted(&filled, &weights));
-        shown_rows.push(weighted(&strip.mask, &weights));
+        let sums = weighted(&relative, &weights);
+        let shares = weighted(&strip.mask, &weights);
+        // Normalised convolution: a masked pixel has no say, instead of a value that somebody made up.
+        rows.push(
+            sums.iter()
+                .zip(&shares)
+                .map(|(sum, share)| {
+                    if *share > MIN_RADIAL_SHOWN {
+                        sum / share
+                    } else {
+                        0.0
+                    }
+                })
+                .collect::<Vec<f32>>(),
+        );
+        shown_rows.push(shares);
     }
     let mut components = Vec::with_capacity(64);
     let mut shown = Vec::with_capacity(32);
     for wavelength in WAVELENGTHS {
         let taps = gabor(wavelength);
         for part in 0..2 {
+            let kernel: Vec<f32> = taps
+                .iter()
+                .map(|tap| if part == 0 { tap.0 } else { tap.1 })
+                .collect();
             for row in &rows {
-                let kernel: Vec<f32> = taps
-                    .iter()
-                    .map(|tap| if part == 0 { tap.0 } else { tap.1 })
-                    .collect();
                 components.push(circular(row, &kernel));
             }
         }
@@ -99,29 +123,20 @@ pub(crate) fn responses(strip: &Strip) -> Responses {
     Responses { components, shown }
 }
 
-/// Masked pixels take the mean of the shown ones of their row, or of the strip.
-fn fill(strip: &Strip) -> Vec<f32> {
-    let mean = |values: &[f32], mask: &[f32]| {
-        let shown: f32 = mask.iter().sum();
-        let sum: f32 = values.iter().zip(mask).map(|(v, m)| v * m).sum();
-        (shown > 0.5).then(|| sum / shown)
-    };
-    let whole = mean(&strip.values, &strip.mask).unwrap_or(0.0);
-    let mut filled = Vec::with_capacity(strip.values.len());
+/// Grey values less the mean of the shown ones of their row; zero where masked.
+fn relative(strip: &Strip) -> Vec<f32> {
+    let mut relative = Vec::with_capacity(strip.values.len());
     for (values, mask) in strip
         .values
         .chunks_exact(STRIP_COLUMNS)
         .zip(strip.mask.chunks_exact(STRIP_COLUMNS))
     {
-        let row = mean(values, mask).unwrap_or(whole);
-        filled.extend(
-            values
-                .iter()
-                .zip(mask)
-                .map(|(value, mask)| if *mask > 0.5 { *value } else { row }),
-        );
+        let shown: f32 = mask.iter().sum();
+        let sum: f32 = values.iter().zip(mask).map(|(v, m)| v * m).sum();
+        let mean = sum / shown.max(1.0);
+        relative.extend(values.iter().zip(mask).map(|(v, m)| (v - mean) * m));
     }
-    filled
+    relative
 }
 
 fn weighted(strip: &[f32], weights: &[f32]) -> Vec<f32> {
@@ -188,3 +203,94 @@ pub(crate) fn bits(responses: &Responses) -> Rings {
     }
     (code, mask)
 }
+
+/// `models/iris_encode.onnx` in a session.
+pub(crate) struct Encoder {
+    model: Model,
+    digest: ModelDigest,
+}
+
+impl Encoder {
+    pub(crate) fn new(
+        runtime: &Runtime,
+        manifest: &ModelManifest,
+        models: &Path,
+    ) -> Result<Self, ModelError> {
+        let entry = manifest.entry(ModelRole::IrisEncoder)?;
+        let path = manifest.path(entry, models);
+        Ok(Self {
+            model: runtime.session(&path, &entry.sha256)?,
+            digest: entry.sha256.parse().map_err(|_| ModelError::WrongHash {
+                path,
+                expected: entry.sha256.clone(),
+            })?,
+        })
+    }
+
+    pub(crate) fn digest(&self) -> ModelDigest {
+        self.digest
+    }
+
+    /// Rings of a batch of strips.
+    pub(crate) fn rings(&mut self, strips: &[&Strip]) -> Result<Vec<Rings>, VisionError> {
+        if strips.is_empty() {
+            return Ok(Vec::new());
+        }
+        let join = |part: fn(&Strip) -> &Vec<f32>| -> Vec<f32> {
+            strips
+                .iter()
+                .flat_map(|strip| part(strip))
+                .copied()
+                .collect()
+        };
+        let (values, mask) = (join(|strip| &strip.values), join(|strip| &strip.mask));
+        let shape = [strips.len(), 1, STRIP_ROWS, STRIP_COLUMNS];
+        let [code, valid] =
+            self.model
+                .run_all(STAGE, [(shape, &values), (shape, &mask)], ["code", "valid"])?;
+        let bits = 64 * CODE_COLUMNS;
+        if code.len() != bits * strips.len() || valid.len() != code.len() {
+            return Err(VisionError::Contract { stage: STAGE });
+        }
+        Ok(code
+            .chunks_exact(bits)
+            .zip(valid.chunks_exact(bits))
+            .map(|(code, valid)| (packed(code), packed(valid)))
+            .collect())
+    }
+
+    /// Templates of the observations that have a strip with enough valid bits.
+    pub(crate) fn templates(
+        &mut self,
+        eyes: &[&EyeObservation],
+    ) -> Result<Vec<Option<IrisTemplate>>, VisionError> {
+        let strips: Vec<&Strip> = eyes.iter().filter_map(|eye| eye.strip.as_ref()).collect();
+        let mut rings = self.rings(&strips)?.into_iter();
+        Ok(eyes
+            .iter()
+            .map(|eye| {
+                eye.strip.as_ref()?;
+                let (code, mask) = rings.next()?;
+                let dilation = (eye.quality.dilation * 1000.0).clamp(1.0, 999.0) as u16;
+                let quality = eye.quality.score.min(100);
+                IrisTemplate::new(self.digest, eye.eye, quality, dilation, code, mask).ok()
+            })
+            .collect())
+    }
+}
+
+/// 0 and 1 in rows of 128 to rings; the least significant bit is column 0.
+fn packed(bits: &[f32]) -> [u128; 64] {
+    let mut rings = [0_u128; 64];
+    for (ring, row) in rings.iter_mut().zip(bits.chunks_exact(CODE_COLUMNS)) {
+        for (column, bit) in row.iter().enumerate() {
+            if *bit > 0.5 {
+                *ring |= 1 << column;
+            }
+        }
+    }
+    rings
+}
+
+#[cfg(test)]
+mod tests;

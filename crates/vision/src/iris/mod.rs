@@ -21,7 +21,7 @@ mod rubber_sheet;
 
 pub use geometry::{Circle, Contour, LidLine, Segmentation};
 pub use picture::{annotate_iris, strip_picture};
-pub use pipeline::{EyeObservation, IrisPipeline, IrisStageTimes};
+pub use pipeline::{EyeObservation, IrisPipeline, IrisSegmenter, IrisStageTimes};
 pub use prior::{EyePrior, RadiusRange};
 pub use quality::{IrisQuality, IrisQualityPolicy};
 pub use rubber_sheet::{STRIP_COLUMNS, STRIP_ROWS, Strip};

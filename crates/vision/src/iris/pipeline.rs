@@ -1,16 +1,18 @@
 //! One eye picture to one template.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sallyport_domain::{Eye, IrisTemplate, ModelDigest, QualityDefect};
 
+use super::classical;
+use super::encode::Encoder;
 use super::geometry::Segmentation;
 use super::plane::Grey;
 use super::prior::EyePrior;
 use super::quality::{IrisQuality, IrisQualityPolicy, measure};
 use super::rubber_sheet::{Strip, unroll};
-use super::{classical, encode};
-use crate::{Frame, VisionError};
+use crate::{Frame, ModelError, ModelManifest, Runtime, VisionError};
 
 /// The longest expected iris radius that is worked on, pixels; larger pictures are scaled down.
 const LARGEST_RADIUS: f32 = 150.0;
@@ -45,17 +47,60 @@ pub struct EyeObservation {
     pub times: IrisStageTimes,
 }
 
-/// The models of one worker thread.
-#[derive(Debug)]
+/// Which segmentation is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IrisSegmenter {
+    /// The classical path alone: for measuring.
+    Classical,
+    /// The network alone: for measuring.
+    Network,
+    /// Both, which must agree.
+    #[default]
+    Both,
+}
+
+/// The models of one worker thread. Not shared: an inference session is owned by one thread.
 pub struct IrisPipeline {
+    encoder: Encoder,
+    segmenter: IrisSegmenter,
     policy: IrisQualityPolicy,
 }
 
+impl std::fmt::Debug for IrisPipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "IrisPipeline({})", self.encoder.digest())
+    }
+}
+
 impl IrisPipeline {
-    /// Without models: the classical path and the reference encoder.
+    /// Loads and verifies the iris models; `models` is the folder of the fetched ones, as for the face.
+    ///
+    /// # Errors
+    /// A model is missing, changed, or not accepted; nothing is used instead.
+    pub fn new(
+        runtime: &Runtime,
+        manifest: &ModelManifest,
+        models: &Path,
+        policy: IrisQualityPolicy,
+    ) -> Result<Self, ModelError> {
+        Ok(Self {
+            encoder: Encoder::new(runtime, manifest, models)?,
+            segmenter: IrisSegmenter::default(),
+            policy,
+        })
+    }
+
+    /// With one segmentation only: for measuring, since nothing then notices a wrong circle.
     #[must_use]
-    pub fn classical_only(policy: IrisQualityPolicy) -> Self {
-        Self { policy }
+    pub fn with_segmenter(mut self, segmenter: IrisSegmenter) -> Self {
+        self.segmenter = segmenter;
+        self
+    }
+
+    /// SHA-256 of the encoder; stands on every template.
+    #[must_use]
+    pub fn encoder_digest(&self) -> ModelDigest {
+        self.encoder.digest()
     }
 
     /// Finds the iris in a picture of one eye and measures its quality. Bad pictures are defects, not errors.
@@ -118,23 +163,7 @@ impl IrisPipeline {
         &mut self,
         eyes: &[&EyeObservation],
     ) -> Result<Vec<Option<IrisTemplate>>, VisionError> {
-        Ok(eyes
-            .iter()
-            .map(|eye| {
-                let strip = eye.strip.as_ref()?;
-                let (code, mask) = encode::bits(&encode::responses(strip));
-                let dilation = (eye.quality.dilation * 1000.0).clamp(1.0, 999.0) as u16;
-                IrisTemplate::new(
-                    ModelDigest::from_bytes([0; 32]),
-                    eye.eye,
-                    eye.quality.score.min(100),
-                    dilation,
-                    code,
-                    mask,
-                )
-                .ok()
-            })
-            .collect())
+        self.encoder.templates(eyes)
     }
 
     /// Templates of the observations without defects; none for the others.

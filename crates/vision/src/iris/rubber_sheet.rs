@@ -29,6 +29,12 @@ impl std::fmt::Debug for Strip {
 }
 
 impl Strip {
+    /// Grey values and mask (1 shows iris), row by row: biometric data, never to be stored where it is not allowed.
+    #[must_use]
+    pub fn parts(&self) -> (&[f32], &[f32]) {
+        (&self.values, &self.mask)
+    }
+
     /// Share of the strip that shows iris, 0 to 1.
     #[must_use]
     pub fn usable(&self) -> f32 {

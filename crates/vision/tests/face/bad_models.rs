@@ -92,9 +92,8 @@ fn manifests_with_mistakes_are_refused_with_the_reason() {
         .expect_err("absent")
         .to_string();
     assert!(refused.contains("absent.toml"), "{refused}");
-    let without = ModelManifest {
-        model: manifest().model.into_iter().skip(1).collect(),
-    };
+    let mut without = manifest();
+    without.model.remove(0);
     let refused = FacePipeline::new(
         &runtime(),
         &without,
