@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use sallyport_domain::{Timestamp, TransactionId};
 use sallyport_transparency::{
     Checkpoint, Entry, ExportFile, ExportWriter, Hash, append as append_leaf, empty_root,
-    leaf_hash, needed_for_append, needed_for_root, root, sign_checkpoint,
+    leaf_hash, needed_for_append, needed_for_root, root, sign_checkpoint, verify_consistency,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -14,6 +14,7 @@ use crate::clock::random;
 use crate::sealing::{self, Place};
 use crate::state::AppState;
 use crate::store::{StoreError, Write};
+use crate::witness;
 
 /// The server build that stands in every entry.
 pub const BUILD: &str = concat!("sallyport-server/", env!("CARGO_PKG_VERSION"));
@@ -33,7 +34,7 @@ pub enum AuditError {
     /// The log in the database is shorter than, or differs from, what was signed before.
     #[error(
         "the audit log in the database does not continue the signed checkpoint of {size} entries ({place}): {what}. The database \
-         was rolled back, restored from an old copy, or changed. The server does not start; keep both for the investigation"
+         was rolled back, restored from an old copy, or changed. The server does not start with it; keep both for the investigation"
     )]
     RolledBack {
         /// Size of the signed checkpoint.
@@ -43,6 +44,11 @@ pub enum AuditError {
         /// What is wrong.
         what: String,
     },
+    /// The stored log does not fit itself.
+    #[error(
+        "the audit log in the database was changed behind the server's back: {0}. Keep the database as it is for the investigation"
+    )]
+    Damaged(String),
     /// The checkpoint file or export could not be read or written.
     #[error("{path}: {source}")]
     File {
@@ -141,13 +147,21 @@ pub fn checkpoint_file(data: &Path) -> PathBuf {
 /// The log has gaps, or database or file refuse.
 pub async fn publish(state: &AppState) -> Result<Option<u64>, AuditError> {
     let size = state.store.log_size().await?;
-    let last = state.store.checkpoint().await?;
-    if let Some(last) = &last {
-        let last = Checkpoint::open(last.as_bytes(), state.keys.log.verifier()).map_err(refused)?;
-        if last.size >= size {
-            return Ok(None);
+    let stored = match state.store.checkpoint().await? {
+        Some(note) => {
+            Some(Checkpoint::open(note.as_bytes(), state.keys.log.verifier()).map_err(refused)?)
         }
-    } else if size == 0 {
+        None => None,
+    };
+    // Never sign what does not continue the last checkpoint: neither the stored one, nor the one in this process' memory, which a
+    // restored old copy of the database does not have.
+    let remembered = state.watch.last_signed();
+    for (last, place) in [(&stored, "in the database"), (&remembered, "signed before")] {
+        if let Some(last) = last {
+            continues(state, last, size, place).await?;
+        }
+    }
+    if stored.as_ref().map_or(0, |last| last.size) >= size {
         return Ok(None);
     }
     let note = signed(state, size).await?;
@@ -159,7 +173,33 @@ pub async fn publish(state: &AppState) -> Result<Option<u64>, AuditError> {
         path: path.display().to_string(),
         source,
     })?;
+    state
+        .watch
+        .has_signed(Checkpoint::open(note.as_bytes(), state.keys.log.verifier()).map_err(refused)?);
     Ok(Some(size))
+}
+
+/// The stored tree of `size` entries must continue `last`.
+async fn continues(
+    state: &AppState,
+    last: &Checkpoint,
+    size: u64,
+    place: &str,
+) -> Result<(), AuditError> {
+    let broken = |what: String| AuditError::RolledBack {
+        size: last.size,
+        place: place.to_owned(),
+        what,
+    };
+    if size < last.size {
+        return Err(broken(format!("it has only {size} entries")));
+    }
+    let proof = witness::proof(state, last.size, size)
+        .await?
+        .map_err(|error| broken(error.to_string()))?;
+    let root = root_of(state, size).await?;
+    verify_consistency(last.size, size, &proof, last.root, root)
+        .map_err(|error| broken(error.to_string()))
 }
 
 async fn root_of(state: &AppState, size: u64) -> Result<Hash, AuditError> {

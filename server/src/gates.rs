@@ -17,6 +17,7 @@ use crate::clock::random;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::gates::GateRow;
+use crate::witness;
 
 /// Life of a join token.
 pub const TOKEN_MINUTES: i64 = 15;
@@ -356,9 +357,12 @@ pub async fn heartbeat(
         state.logged_at(now);
     }
     state.store.gate_seen(&gate.id, now, &health).await?;
+    let log = witness::heartbeat(state, &gate.id, beat.log.as_ref()).await?;
     Ok(HeartbeatAnswer {
         now,
-        checkpoint: state.store.checkpoint().await?,
+        checkpoint: log.checkpoint,
+        proof: log.proof,
+        log_fault: log.fault,
     })
 }
 

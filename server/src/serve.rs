@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::state::AppState;
-use crate::{audit, console, gate_api, installation, registry, replicas, tls};
+use crate::{audit, console, gate_api, installation, registry, replicas, tls, witness};
 
 /// A checkpoint follows an entry within this.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
@@ -58,6 +58,7 @@ pub async fn run(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
         )),
     ];
     let following = tokio::spawn(replicas::follow(state.clone(), stopped.clone()));
+    let watching = tokio::spawn(witness::watch_over(state.clone(), stopped.clone()));
     let chores = tokio::spawn(chores(state.clone(), stopped));
     tracing::info!(gates = %state.config.gate_listen, console = %state.config.console_listen, "listening");
     signalled().await?;
@@ -68,6 +69,7 @@ pub async fn run(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
     }
     following.await.context("the change feed ended badly")?;
     chores.await.context("the background work ended badly")?;
+    watching.await.context("the check of the log ended badly")?;
     let ended = audit::entry("server_stopped", state.clock.now())?;
     audit::record(&state, ended)
         .await
@@ -101,7 +103,7 @@ async fn chores(state: AppState, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             _ = stop.changed() => return,
             _ = checkpoint.tick() => {
-                if let Err(error) = audit::publish(&state).await {
+                if let Err(error) = witness::publish(&state).await {
                     tracing::error!(error = %error, "no checkpoint could be signed and stored");
                 }
             }

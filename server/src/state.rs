@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::installation::Keys;
 use crate::store::Store;
+use crate::witness::LogWatch;
 
 /// Listeners that lag by more than this many events lose the oldest and must load their page again.
 const LIVE_CAPACITY: usize = 256;
@@ -21,11 +22,13 @@ const LIVE_CAPACITY: usize = 256;
 /// The clock may be this many milliseconds behind the newest log entry before it is no longer trusted.
 const CLOCK_TOLERANCE_MS: i64 = 2_000;
 
-/// Something happened to a passage: decided, reviewed, or its door reported. Sent after the commit.
+/// What officers' pages are told. Sent after the commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LiveEvent {
-    /// Which passage.
-    pub transaction: TransactionId,
+pub enum LiveEvent {
+    /// Something happened to a passage: decided, reviewed, or its door reported.
+    Passage(TransactionId),
+    /// An alarm about the audit log: every page must show it.
+    LogAlarm,
 }
 
 /// Shared state; a clone is one more handle.
@@ -54,6 +57,8 @@ pub struct Inner {
     pub fusion: FusionCalibration,
     /// Live events for officers. When nobody listens they are dropped.
     pub live: broadcast::Sender<LiveEvent>,
+    /// What this process remembers about the log, and its alarms.
+    pub watch: LogWatch,
     /// Wakes waiting gates when an officer has decided.
     pub reviewed: Notify,
     /// One enrolment at a time.
@@ -106,6 +111,7 @@ impl AppState {
             calibration: FaceCalibration::default_face(),
             fusion: FusionCalibration::default_pair(),
             live: broadcast::Sender::new(LIVE_CAPACITY),
+            watch: LogWatch::default(),
             reviewed: Notify::new(),
             enrolling: Mutex::new(()),
             followed: Mutex::new(0),
@@ -146,6 +152,12 @@ impl AppState {
     /// Tells the officers' pages.
     pub(crate) fn announce(&self, transaction: TransactionId) {
         // An error means only that nobody listens.
-        let _ = self.live.send(LiveEvent { transaction });
+        let _ = self.live.send(LiveEvent::Passage(transaction));
+    }
+
+    /// Tells the officers' pages that there is an alarm about the log.
+    pub(crate) fn announce_alarm(&self) {
+        // An error means only that nobody listens.
+        let _ = self.live.send(LiveEvent::LogAlarm);
     }
 }

@@ -141,6 +141,37 @@ pub struct Heartbeat {
     pub cameras: Vec<(String, String)>,
     /// Reports waiting in the spool.
     pub spooled: u64,
+    /// What the gate knows of the audit log, which it watches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogSeen>,
+}
+
+/// What a gate, as a witness, knows of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSeen {
+    /// Entries of the checkpoint that the gate keeps; 0 when it keeps none. The answer must prove consistency from there.
+    pub size: u64,
+    /// The gate's witness key, a vkey of type 0x04.
+    pub witness: String,
+    /// The gate's signature line over the checkpoint that it keeps.
+    pub cosignature: Option<String>,
+    /// Set once the log betrayed the gate, until people have looked into it.
+    pub alarm: Option<LogAlarm>,
+}
+
+/// A log that does not continue what was seen before, with the evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogAlarm {
+    /// What is wrong, a sentence for people.
+    pub what: String,
+    /// The gate's clock when it found out.
+    pub at: Timestamp,
+    /// The signed checkpoint that the gate kept.
+    pub kept: Option<String>,
+    /// The checkpoint that the server showed.
+    pub shown: Option<String>,
 }
 
 /// The server's answer to a heartbeat.
@@ -149,8 +180,14 @@ pub struct Heartbeat {
 pub struct HeartbeatAnswer {
     /// The server's clock.
     pub now: Timestamp,
-    /// The newest published checkpoint (signed note).
+    /// A published checkpoint (signed note), the same for all gates during some seconds so that they cosign the same one.
     pub checkpoint: Option<String>,
+    /// Consistency proof (base64 hashes) from [`LogSeen::size`] to the checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proof: Vec<String>,
+    /// The server itself found its log changed, a sentence for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_fault: Option<String>,
 }
 
 #[cfg(test)]

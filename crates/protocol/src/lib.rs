@@ -14,7 +14,8 @@ pub use enrolment::{
     EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission, FailedAcquisition,
 };
 pub use joining::{
-    Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, JoinTokenError, RenewRequest,
+    Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, JoinTokenError, LogAlarm,
+    LogSeen, RenewRequest,
 };
 pub use passage::{PassageDecision, PassageRequest, ProtocolError, Sealed};
 pub use probe::{Probe, ProbeError};

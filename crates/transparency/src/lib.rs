@@ -5,6 +5,7 @@
 //! Formats: `security.md` section 2.
 
 mod checkpoint;
+mod compact;
 mod entry;
 mod export;
 mod hash;
@@ -16,6 +17,7 @@ mod tree;
 mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Cosigner, CosignerKey, sign_checkpoint};
+pub use compact::CompactTree;
 pub use entry::{Entry, EntryError, MAX_ENTRY_BYTES, SOFT_ENTRY_BYTES};
 pub use export::{
     ExportFile, ExportWriter, Files, Finding, MemoryFiles, VerifiedExport, verify_export,

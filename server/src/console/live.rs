@@ -144,13 +144,16 @@ fn ongoing(
                     return None;
                 }
                 let event = match received {
-                    Ok(LiveEvent { transaction }) => match passages::get(&state, transaction).await
-                    {
-                        Ok(Some(passage)) => event(&state, &passage).await,
-                        Ok(None) => continue,
-                        Err(_) => Event::default().event("reload").data("."),
-                    },
-                    Err(RecvError::Lagged(_)) => Event::default().event("reload").data("."),
+                    Ok(LiveEvent::Passage(transaction)) => {
+                        match passages::get(&state, transaction).await {
+                            Ok(Some(passage)) => event(&state, &passage).await,
+                            Ok(None) => continue,
+                            Err(_) => Event::default().event("reload").data("."),
+                        }
+                    }
+                    Ok(LiveEvent::LogAlarm) | Err(RecvError::Lagged(_)) => {
+                        Event::default().event("reload").data(".")
+                    }
                     Err(RecvError::Closed) => return None,
                 };
                 return Some((Ok(event), (state, headers, receiver)));

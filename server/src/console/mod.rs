@@ -1,5 +1,6 @@
 //! The officers' web console: server-rendered pages, no inline script, every look at a record logged.
 
+mod alarms;
 mod assets;
 mod guard;
 mod live;
@@ -25,6 +26,7 @@ pub fn router(state: AppState) -> Router {
         .route("/passages/{id}/picture", get(passage::picture))
         .route("/passages/{id}/review", post(passage::review))
         .route("/log", get(pages::log))
+        .route("/log/alarms", get(alarms::page))
         .route("/gates", get(pages::gates))
         .route("/sign-in", get(pages::sign_in_page).post(pages::sign_in))
         .route("/sign-out", post(pages::sign_out))

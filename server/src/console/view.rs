@@ -19,6 +19,8 @@ pub(super) struct Page {
     pub(super) officer: Option<String>,
     pub(super) csrf: String,
     pub(super) current: &'static str,
+    /// Alarms about the audit log.
+    pub(super) alarms: u64,
 }
 
 impl Page {
@@ -32,6 +34,7 @@ impl Page {
                 .map(|session| session.csrf.clone())
                 .unwrap_or_default(),
             current,
+            alarms: state.watch.alarms(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The audit log's rows: entries, tree nodes, checkpoints.
 
+use std::collections::BTreeMap;
+
 use sallyport_transparency::{Hash, NodeId, NodeMap};
 use sqlx::Row;
 
@@ -22,6 +24,36 @@ fn unsigned(number: i64) -> Result<u64, StoreError> {
 
 const SIZE: &str = "SELECT idx FROM log_entry ORDER BY idx DESC LIMIT 1";
 const NODE: &str = "SELECT hash FROM log_node WHERE level = $1 AND idx = $2";
+
+/// An entry as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRow {
+    /// Place in the log.
+    pub index: u64,
+    /// Server time, microseconds; the entry says the same.
+    pub time: i64,
+    /// What is hashed.
+    pub bytes: Vec<u8>,
+    /// Its leaf hash.
+    pub leaf: Hash,
+}
+
+/// What the log's tables hold, seen at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogCounts {
+    /// Entries.
+    pub entries: u64,
+    /// Largest index and one.
+    pub newest: u64,
+    /// Tree nodes.
+    pub nodes: u64,
+    /// Size of the largest checkpoint; 0 without any.
+    pub largest_checkpoint: u64,
+    /// Size of the smallest checkpoint; 1 without any.
+    pub smallest_checkpoint: u64,
+    /// Sealed details of entries that are not there.
+    pub details_outside: u64,
+}
 
 impl Write<'_> {
     /// Number of entries.
@@ -174,6 +206,123 @@ impl Store {
         rows.iter()
             .map(|row| Ok((unsigned(row.try_get(0)?)?, row.try_get(1)?)))
             .collect()
+    }
+
+    /// Rows from `start` on, at most `limit`, in order.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn log_rows(&self, start: u64, limit: u32) -> Result<Vec<LogRow>, StoreError> {
+        let query = sqlx::query(
+            "SELECT idx, time, bytes, leaf_hash FROM log_entry WHERE idx >= $1 ORDER BY idx LIMIT $2",
+        )
+        .bind(signed(start))
+        .bind(i64::from(limit));
+        let rows = self.all(query).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(LogRow {
+                    index: unsigned(row.try_get(0)?)?,
+                    time: row.try_get(1)?,
+                    bytes: row.try_get(2)?,
+                    leaf: hash(row.try_get(3)?)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Stored nodes of a level, from `start` up to before `end`, in order.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn log_nodes_between(
+        &self,
+        level: u8,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<(u64, Hash)>, StoreError> {
+        let query = sqlx::query(
+            "SELECT idx, hash FROM log_node WHERE level = $1 AND idx >= $2 AND idx < $3 ORDER BY idx",
+        )
+        .bind(i64::from(level))
+        .bind(signed(start))
+        .bind(signed(end));
+        let rows = self.all(query).await?;
+        rows.iter()
+            .map(|row| Ok((unsigned(row.try_get(0)?)?, hash(row.try_get(1)?)?)))
+            .collect()
+    }
+
+    /// Salt and ciphertext of the sealed details of entries from `start` up to before `end`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn log_details(
+        &self,
+        start: u64,
+        end: u64,
+    ) -> Result<BTreeMap<u64, (Vec<u8>, Vec<u8>)>, StoreError> {
+        let query =
+            sqlx::query("SELECT idx, salt, sealed FROM log_detail WHERE idx >= $1 AND idx < $2")
+                .bind(signed(start))
+                .bind(signed(end));
+        let rows = self.all(query).await?;
+        rows.iter()
+            .map(|row| {
+                Ok((
+                    unsigned(row.try_get(0)?)?,
+                    (row.try_get(1)?, row.try_get(2)?),
+                ))
+            })
+            .collect()
+    }
+
+    /// Checkpoints of sizes above `after` up to `until`, in order.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn checkpoints_between(
+        &self,
+        after: u64,
+        until: u64,
+    ) -> Result<Vec<(u64, String)>, StoreError> {
+        let query = sqlx::query(
+            "SELECT size, note FROM log_checkpoint WHERE size > $1 AND size <= $2 ORDER BY size",
+        )
+        .bind(signed(after))
+        .bind(signed(until));
+        let rows = self.all(query).await?;
+        rows.iter()
+            .map(|row| Ok((unsigned(row.try_get(0)?)?, row.try_get(1)?)))
+            .collect()
+    }
+
+    /// Counts in one statement, so that an append in between does not disturb them.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn log_counts(&self) -> Result<LogCounts, StoreError> {
+        let query = sqlx::query(
+            "SELECT (SELECT COUNT(*) FROM log_entry), \
+             (SELECT COALESCE(MAX(idx), -1) FROM log_entry), \
+             (SELECT COUNT(*) FROM log_node), \
+             (SELECT COALESCE(MAX(size), 0) FROM log_checkpoint), \
+             (SELECT COALESCE(MIN(size), 1) FROM log_checkpoint), \
+             (SELECT COUNT(*) FROM log_detail WHERE idx < 0 OR idx > (SELECT COALESCE(MAX(idx), -1) FROM log_entry))",
+        );
+        let row = self
+            .optional(query)
+            .await?
+            .ok_or(StoreError::Corrupt("log_entry"))?;
+        let count = |at: usize| -> Result<u64, StoreError> { unsigned(row.try_get(at)?) };
+        Ok(LogCounts {
+            entries: count(0)?,
+            newest: unsigned(row.try_get::<i64, _>(1)? + 1)?,
+            nodes: count(2)?,
+            largest_checkpoint: count(3)?,
+            smallest_checkpoint: count(4)?,
+            details_outside: count(5)?,
+        })
     }
 
     /// The newest checkpoint.

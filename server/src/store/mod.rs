@@ -8,6 +8,7 @@ pub mod officers;
 pub mod passages;
 mod postgres;
 pub mod registry;
+pub mod witness;
 
 use sqlx::any::{AnyArguments, AnyPoolOptions, AnyRow};
 use sqlx::pool::PoolConnection;

@@ -16,6 +16,7 @@ fn heartbeat(rig: &Rig, gate: &GateId) -> Heartbeat {
         now: rig.clock.now(),
         cameras: vec![("front".to_owned(), "ok".to_owned())],
         spooled: 0,
+        log: None,
     }
 }
 

@@ -17,3 +17,4 @@ mod log;
 mod passages;
 mod registry;
 mod reviews;
+mod witness;

@@ -26,3 +26,5 @@ mod replicas;
 mod reviews;
 mod roles;
 mod schema;
+#[path = "../server/witness.rs"]
+mod witness;
