@@ -28,9 +28,10 @@ pub use border::border_around;
 pub use detect::{BoundingBox, intersection_over_union};
 pub use frame::{DecodeError, Frame, MAX_FILE_BYTES, MAX_PIXELS};
 pub use iris::{
-    Circle, Contour, EyeObservation, EyePrior, IrisPipeline, IrisQuality, IrisQualityPolicy,
-    IrisSegmenter, IrisStageTimes, LidLine, RadiusRange, STRIP_COLUMNS, STRIP_ROWS, Segmentation,
-    Strip, annotate_iris, strip_picture,
+    BURST_FRAMES, Circle, Contour, EyeObservation, EyePrior, EyeRegion, IrisAttackSample,
+    IrisPipeline, IrisQuality, IrisQualityPolicy, IrisSegmenter, IrisStageTimes, LidLine,
+    RadiusRange, STRIP_COLUMNS, STRIP_ROWS, Segmentation, Strip, annotate_iris, assess_iris,
+    best_of_burst, eyes_of_face, find_eyes, least_defective, strip_picture,
 };
 pub use iris_record::{IrisRecordImage, RecordError, read_iris_record, write_iris_record};
 pub use landmarks::{FivePoints, Landmarks, Point};

@@ -13,7 +13,7 @@ pub(crate) fn segment(
     range: RadiusRange,
 ) -> Result<Option<Segmentation>, VisionError> {
     let eye = prepare(grey.clone())?;
-    let candidates = pupil::candidates(&eye, range)?;
+    let candidates = pupil::candidates(&eye, range, pupil::KEPT)?;
     let Some(circles) = limbus::best_circles(&eye, &candidates, range) else {
         return Ok(None);
     };

@@ -3,6 +3,7 @@
 use std::f32::consts::TAU;
 
 use super::plane::Grey;
+use crate::VisionError;
 
 /// Angles at which contours are measured.
 pub(crate) const CONTOUR_ANGLES: usize = 128;
@@ -245,6 +246,15 @@ impl LidLine {
         let dx = x - self.centre_x;
         self.height + self.tilt * dx + self.curvature * dx * dx
     }
+
+    fn scaled(&self, factor: f32) -> Self {
+        Self {
+            centre_x: (self.centre_x + 0.5) * factor - 0.5,
+            height: (self.height + 0.5) * factor - 0.5,
+            tilt: self.tilt,
+            curvature: self.curvature / factor,
+        }
+    }
 }
 
 /// Where pupil and iris are, and which pixels show the iris.
@@ -271,6 +281,29 @@ pub struct Segmentation {
 }
 
 impl Segmentation {
+    /// The same in a picture that is `factor` times as large, of the given size.
+    pub(crate) fn scaled(
+        &self,
+        factor: f32,
+        width: usize,
+        height: usize,
+    ) -> Result<Self, VisionError> {
+        let size = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
+        Ok(Self {
+            pupil: self.pupil.scaled(factor),
+            limbus: self.limbus.scaled(factor),
+            pupil_contour: self.pupil_contour.scaled(factor),
+            limbus_contour: self.limbus_contour.scaled(factor),
+            upper_lid: self.upper_lid.map(|lid| lid.scaled(factor)),
+            lower_lid: self.lower_lid.map(|lid| lid.scaled(factor)),
+            pupil_step: self.pupil_step,
+            limbus_step: self.limbus_step,
+            visible: self
+                .visible
+                .resized(size(width), size(height), "scaling a mask")?,
+        })
+    }
+
     /// Pupil radius per iris radius.
     #[must_use]
     pub fn dilation(&self) -> f32 {

@@ -46,10 +46,11 @@ pub(crate) fn best_circles(
         .max_by(|a, b| a.score.total_cmp(&b.score))
 }
 
-fn around(eye: &Prepared, candidate: &Candidate, range: RadiusRange) -> Option<Circles> {
+/// The limbus around one pupil candidate.
+pub(crate) fn around(eye: &Prepared, candidate: &Candidate, range: RadiusRange) -> Option<Circles> {
     let pupil = candidate.circle;
     let least = range.shortest().max(1.25 * pupil.radius);
-    let (mut limbus, mut rated) = search(&eye.smooth, &pupil, least, range.longest())?;
+    let (mut limbus, rated) = search(&eye.smooth, &pupil, least, range.longest())?;
     if limbus.radius < COLLARETTE_RATIO * pupil.radius {
         let outer = search(
             &eye.smooth,
@@ -60,7 +61,7 @@ fn around(eye: &Prepared, candidate: &Candidate, range: RadiusRange) -> Option<C
         if let Some((outer, outer_rated)) = outer
             && outer_rated >= 0.6 * rated
         {
-            (limbus, rated) = (outer, outer_rated);
+            limbus = outer;
         }
     }
     let (limbus, step) = fine_search(&eye.smooth, &pupil, limbus, least, range.longest());

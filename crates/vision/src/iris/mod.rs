@@ -3,9 +3,12 @@
 //! One stage is one file. Nothing here decides about access, and a picture with a defect never becomes a template
 //! through [`IrisPipeline::encode`].
 
+mod attack;
+mod burst;
 mod classical;
 mod contours;
 mod encode;
+mod find_eyes;
 mod geometry;
 mod glints;
 mod lids;
@@ -19,6 +22,9 @@ mod pupil;
 mod quality;
 mod rubber_sheet;
 
+pub use attack::{IrisAttackSample, assess_iris};
+pub use burst::{BURST_FRAMES, best_of_burst, least_defective};
+pub use find_eyes::{EyeRegion, eyes_of_face, find_eyes};
 pub use geometry::{Circle, Contour, LidLine, Segmentation};
 pub use picture::{annotate_iris, strip_picture};
 pub use pipeline::{EyeObservation, IrisPipeline, IrisSegmenter, IrisStageTimes};

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use sallyport_domain::{Eye, IrisTemplate, ModelDigest, QualityDefect};
 
+use super::attack::{self, IrisAttackSample};
 use super::classical;
 use super::encode::Encoder;
 use super::geometry::Segmentation;
@@ -28,6 +29,8 @@ pub struct IrisStageTimes {
     pub unroll: Duration,
     /// Quality.
     pub quality: Duration,
+    /// Signs of an attack.
+    pub attack: Duration,
 }
 
 /// What one eye picture shows.
@@ -43,6 +46,8 @@ pub struct EyeObservation {
     pub quality: IrisQuality,
     /// What speaks against using this picture; empty for a usable one.
     pub defects: Vec<QualityDefect>,
+    /// What the picture says about an attack; for [`assess_iris`](crate::assess_iris) over several pictures.
+    pub attack: Option<IrisAttackSample>,
     /// Time spent.
     pub times: IrisStageTimes,
 }
@@ -134,6 +139,7 @@ impl IrisPipeline {
                 strip: None,
                 quality: IrisQuality::default(),
                 defects: vec![QualityDefect::NoEye],
+                attack: None,
                 times,
             });
         };
@@ -144,12 +150,25 @@ impl IrisPipeline {
         let quality = measure(&grey, &segmentation, &strip, factor);
         let defects = self.policy.defects(&quality);
         times.quality = clock.elapsed();
+        let clock = Instant::now();
+        let attack = attack::sample(frame.captured_at, &grey, &segmentation, &strip)?;
+        times.attack = clock.elapsed();
+        let segmentation = if factor < 1.0 {
+            segmentation.scaled(
+                1.0 / factor,
+                usize::try_from(frame.width()).unwrap_or(0),
+                usize::try_from(frame.height()).unwrap_or(0),
+            )?
+        } else {
+            segmentation
+        };
         Ok(EyeObservation {
             eye: prior.eye,
             segmentation: Some(segmentation),
             strip: Some(strip),
             quality,
             defects,
+            attack: Some(attack),
             times,
         })
     }

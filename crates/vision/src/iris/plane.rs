@@ -214,9 +214,6 @@ impl std::fmt::Debug for Grey {
 /// One connected component of a binary picture.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Component {
-    pub(crate) label: i32,
-    pub(crate) left: i32,
-    pub(crate) top: i32,
     pub(crate) width: i32,
     pub(crate) height: i32,
     pub(crate) area: i32,
@@ -249,9 +246,6 @@ pub(crate) fn components(
         let number = |column| statistics.at_2d::<i32>(label, column).copied().map_err(cv);
         let centre = |column| centroids.at_2d::<f64>(label, column).copied().map_err(cv);
         found.push(Component {
-            label,
-            left: number(0)?,
-            top: number(1)?,
             width: number(2)?,
             height: number(3)?,
             area: number(4)?,

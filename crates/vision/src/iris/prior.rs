@@ -3,7 +3,7 @@
 use sallyport_domain::Eye;
 
 /// Iris radius per distance between the eyes' centres: 5.9 mm of 63 mm (biometrics.md I.0).
-const RADIUS_PER_EYE_DISTANCE: f32 = 0.093;
+pub(crate) const RADIUS_PER_EYE_DISTANCE: f32 = 0.093;
 /// How far a person may be from that.
 const SPREAD: f32 = 0.20;
 

@@ -24,7 +24,7 @@ const MAX_SHARE: f32 = 0.72;
 /// The step across the edge counts up to this many grey levels.
 const STEP_CAP: f32 = 22.0;
 /// How many candidates go on to the limbus search.
-const KEPT: usize = 8;
+pub(crate) const KEPT: usize = 8;
 const SECTORS: usize = 8;
 const ANGLES_PER_SECTOR: usize = 6;
 
@@ -40,6 +40,7 @@ pub(crate) struct Candidate {
 pub(crate) fn candidates(
     eye: &Prepared,
     range: RadiusRange,
+    wanted: usize,
 ) -> Result<Vec<Candidate>, VisionError> {
     let least = MIN_SHARE * range.shortest();
     let most = MAX_SHARE * range.longest();
@@ -58,7 +59,7 @@ pub(crate) fn candidates(
     ranked.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut kept: Vec<Candidate> = Vec::new();
     for candidate in ranked {
-        if kept.len() == KEPT {
+        if kept.len() == wanted {
             break;
         }
         let same = |other: &Candidate| other.circle.apart(&candidate.circle) < 4.0;
