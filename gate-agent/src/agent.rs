@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use sallyport_domain::Timestamp;
+
 use crate::camera::{CameraOpener, HealthBoard, Stage, Supervised, SupervisorPolicy, supervise};
 use crate::capture::CapturePolicy;
 use crate::clock::Stop;
@@ -19,11 +21,13 @@ use crate::door::{Door, DoorGuard, GuardError, UsedNonces};
 use crate::event::{AgentEvent, EventSink};
 use crate::inbox::Inbox;
 use crate::observe::Observer;
+use crate::renewal::Renewer;
 use crate::seal::{SealError, SealingKey};
 use crate::spool::{Spool, SpoolDisk, SpoolError, SpoolLimits};
 use crate::state::{Identity, StateFolder};
 use crate::tls::{self, TlsError};
 use crate::uplink::Uplink;
+use crate::witness::{GateWitness, WitnessError};
 
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +44,9 @@ pub enum StartError {
     /// The sealing key.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The gate's memory of the audit log.
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
     /// No camera.
     #[error("no camera is configured; add a [[camera]] to the configuration")]
     NoCamera,
@@ -93,6 +100,7 @@ pub(crate) struct Shared {
     pub(crate) deps: Deps,
     pub(crate) uplink: Arc<Uplink>,
     pub(crate) spool: Arc<Spool>,
+    pub(crate) witness: GateWitness,
     pub(crate) inbox: Arc<Inbox<Note>>,
     pub(crate) board: Arc<HealthBoard>,
     pub(crate) stage: Arc<Stage>,
@@ -105,6 +113,15 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// The later of our wall clock and the server's, where that one is known.
+    pub(crate) fn clock_for_certificates(&self) -> Timestamp {
+        let wall = self.deps.clock.wall();
+        self.uplink
+            .server_time()
+            .and_then(|time| time.at(self.deps.clock.mono()))
+            .map_or(wall, |(_, latest)| latest.max(wall))
+    }
+
     /// Sends an event and counts what `run --once` reports as trouble.
     pub(crate) fn emit(&self, event: AgentEvent) {
         let trouble = matches!(
@@ -163,6 +180,12 @@ impl Agent {
         let shared = Arc::new(Shared {
             uplink,
             spool,
+            witness: GateWitness::open(
+                &parts.state.witness(),
+                &identity.gate,
+                &identity.answer.log_vkey,
+                &*parts.deps.random,
+            )?,
             inbox: Arc::new(Inbox::new(parts.cameras.len())),
             board: Arc::new(HealthBoard::new(
                 parts
@@ -201,6 +224,14 @@ impl Agent {
         }
         let own = shared.clone();
         agent.spawn("delivery", move || background::deliver(&own))?;
+        let renewer = Renewer::new(
+            parts.identity,
+            parts.state,
+            shared.uplink.clone(),
+            shared.deps.clock.clone(),
+        )?;
+        let own = shared.clone();
+        agent.spawn("renewal", move || background::renewals(&own, renewer))?;
         let own = shared.clone();
         let every = parts.heartbeat_every;
         agent.spawn("heartbeat", move || background::heartbeats(&own, every))?;

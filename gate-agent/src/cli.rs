@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
 use sallyport_protocol::JoinToken;
 
 use crate::deps::Deps;
+use crate::join::Again;
 use models::ModelFlags;
 
 const EXAMPLES: &str = "\
@@ -113,6 +114,9 @@ struct JoinArgs {
     /// State folder to make.
     #[arg(long)]
     state: PathBuf,
+    /// Join again with the same gate and state folder, after its certificate ended; what waits in the spool stays.
+    #[arg(long)]
+    again: bool,
 }
 
 /// Operator logs to standard error; `RUST_LOG` chooses the level.
@@ -170,7 +174,12 @@ fn join(args: &JoinArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
         (None, None) => anyhow::bail!("give the token with --token-file"),
     };
     let token: JoinToken = text.parse()?;
-    let identity = crate::join::join(&args.server, &token, &args.state, deps.clock.clone())?;
+    let again = if args.again {
+        Again::SameGate
+    } else {
+        Again::No
+    };
+    let identity = crate::join::join(&args.server, &token, &args.state, deps.clock.clone(), again)?;
     say(&format!(
         "The gate {} has joined {} ({}). Its key and certificate lie in {}.\nNow write a configuration \
          (see deploy/gate.example.toml) and start it with `sallyport-gate run --config gate.toml`.",

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use sallyport_domain::{QualityDefect, ReasonCode, TransactionId, Verdict};
+use sallyport_domain::{QualityDefect, ReasonCode, Timestamp, TransactionId, Verdict};
 use serde::Serialize;
 
 /// Something that the agent did or saw.
@@ -81,6 +81,13 @@ pub enum AgentEvent {
     /// The server does not answer heartbeats.
     HeartbeatFailed {
         /// Why, and what to do.
+        problem: String,
+    },
+    /// The gate has a new certificate, or should have one.
+    Certificate {
+        /// End of the one in use.
+        until: Timestamp,
+        /// What is wrong and what to do; empty when it was just renewed.
         problem: String,
     },
     /// Nobody is at the gate any more.

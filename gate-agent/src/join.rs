@@ -45,6 +45,16 @@ pub enum JoinError {
     Door(#[from] GuardError),
 }
 
+/// Whether the state folder may hold a joined gate already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// It may not.
+    No,
+    /// It may hold the very gate of the token, whose certificate ended: key, spool and used door
+    /// orders stay, only the server's answer is replaced. The agent must not run meanwhile.
+    SameGate,
+}
+
 /// Joins a gate and keeps what it needs in the state folder.
 ///
 /// # Errors
@@ -54,9 +64,10 @@ pub fn join(
     token: &JoinToken,
     folder: &Path,
     clock: Arc<dyn Clock>,
+    again: Again,
 ) -> Result<Identity, JoinError> {
     let state = StateFolder::create(folder)?;
-    state.check_not_joined()?;
+    state.check_may_join((again == Again::SameGate).then_some(&token.gate))?;
     let key = match state.device_key()? {
         // Left by an attempt that did not reach the server.
         Some(pem) => KeyPair::from_pem(&pem)?,

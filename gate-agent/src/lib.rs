@@ -16,11 +16,13 @@ pub mod event;
 pub mod import;
 pub mod join;
 pub mod observe;
+pub mod renewal;
 pub mod seal;
 pub mod spool;
 pub mod state;
 pub mod tls;
 pub mod uplink;
+pub mod witness;
 
 mod durable;
 mod inbox;

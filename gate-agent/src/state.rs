@@ -45,7 +45,7 @@ pub enum StateError {
     KeyExposed(PathBuf),
     /// The gate has joined already.
     #[error(
-        "{0} already holds the gate {1}; use another folder, or remove this one if the gate is to be replaced"
+        "{0} already holds the gate {1}; use another folder, or `--again` if this very gate is to join again"
     )]
     AlreadyJoined(PathBuf, GateId),
 }
@@ -117,6 +117,12 @@ impl StateFolder {
         self.root.join("spool")
     }
 
+    /// Folder of the gate's memory of the audit log.
+    #[must_use]
+    pub fn witness(&self) -> PathBuf {
+        self.root.join("witness")
+    }
+
     /// File of used door nonces.
     #[must_use]
     pub fn door_nonces(&self) -> PathBuf {
@@ -174,12 +180,13 @@ impl StateFolder {
             .map_err(|source| io_error("cannot write", &path, source))
     }
 
-    /// Refuses a folder in which a gate has joined already.
+    /// Refuses a folder in which a gate has joined already, other than `allowed`.
     ///
     /// # Errors
     /// A gate has joined, or the file cannot be read.
-    pub fn check_not_joined(&self) -> Result<(), StateError> {
+    pub fn check_may_join(&self, allowed: Option<&GateId>) -> Result<(), StateError> {
         match self.joined() {
+            Ok(file) if Some(&file.gate) == allowed => Ok(()),
             Ok(file) => Err(StateError::AlreadyJoined(self.root.clone(), file.gate)),
             Err(StateError::NotJoined(_)) => Ok(()),
             Err(error) => Err(error),
@@ -250,9 +257,9 @@ mod tests {
         let state = StateFolder::create(folder.path()).unwrap();
         let error = state.identity().unwrap_err();
         assert!(error.to_string().contains("sallyport-gate join"), "{error}");
-        state.check_not_joined().unwrap();
+        state.check_may_join(None).unwrap();
         fs::write(folder.path().join("join.json"), "{\"gate\":").unwrap();
         assert!(matches!(state.identity(), Err(StateError::Damaged(_))));
-        assert!(state.check_not_joined().is_err());
+        assert!(state.check_may_join(None).is_err());
     }
 }

@@ -37,18 +37,34 @@ fn provider() -> Arc<CryptoProvider> {
 /// # Errors
 /// Damaged certificate or key.
 pub fn joined(identity: &Identity) -> Result<Arc<ClientConfig>, TlsError> {
-    let ca = CertificateDer::from_pem_slice(identity.answer.ca_pem.as_bytes())
+    client(
+        &identity.answer.ca_pem,
+        &identity.answer.certificate_pem,
+        &identity.device_key_pem,
+    )
+}
+
+/// The same from the PEM texts of CA, certificate and key.
+///
+/// # Errors
+/// Damaged certificate or key.
+pub fn client(
+    ca_pem: &str,
+    certificate_pem: &str,
+    key_pem: &str,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let ca = CertificateDer::from_pem_slice(ca_pem.as_bytes())
         .map_err(|_| TlsError::Damaged("CA certificate"))?;
     let mut roots = RootCertStore::empty();
     roots.add(ca)?;
     let chain: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(identity.answer.certificate_pem.as_bytes())
+        CertificateDer::pem_slice_iter(certificate_pem.as_bytes())
             .collect::<Result<_, _>>()
             .map_err(|_| TlsError::Damaged("certificate"))?;
     if chain.is_empty() {
         return Err(TlsError::Damaged("certificate"));
     }
-    let key = PrivateKeyDer::from_pem_slice(identity.device_key_pem.as_bytes())
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
         .map_err(|_| TlsError::Damaged("device key"))?;
     let config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?

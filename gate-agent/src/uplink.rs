@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 use sallyport_domain::TransactionId;
 use sallyport_protocol::{
     EnrolmentOutcome, EnrolmentSubmission, Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest,
-    PassageDecision, PassageRequest, ProtocolError, paths,
+    PassageDecision, PassageRequest, ProtocolError, RenewRequest, paths,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,7 +67,8 @@ impl UplinkError {
 
 /// The connection to one server.
 pub struct Uplink {
-    agent: ureq::Agent,
+    /// Replaced as a whole when the gate has a new certificate; requests under way keep theirs.
+    agent: Mutex<ureq::Agent>,
     base: String,
     clock: Arc<dyn Clock>,
     server_time: Mutex<Option<ServerTime>>,
@@ -77,25 +78,25 @@ impl Uplink {
     /// `server` is `HOST:PORT`. Nothing is sent yet.
     #[must_use]
     pub fn new(server: &str, tls: Arc<ClientConfig>, clock: Arc<dyn Clock>) -> Self {
-        let config = ureq::Agent::config_builder()
-            .https_only(true)
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .timeout_connect(Some(Duration::from_secs(5)))
-            .timeout_global(Some(Duration::from_secs(10)))
-            .user_agent(concat!("sallyport-gate/", env!("CARGO_PKG_VERSION")))
-            .build();
         Self {
-            agent: ureq::Agent::with_parts(
-                config,
-                connector::TlsConnector::new(tls),
-                DefaultResolver::default(),
-            ),
+            agent: Mutex::new(agent(tls)),
             base: format!("https://{server}"),
             clock,
             server_time: Mutex::new(None),
         }
+    }
+
+    /// From now on requests show the certificate of this configuration.
+    pub(crate) fn use_tls(&self, tls: Arc<ClientConfig>) {
+        *self.agent.lock().unwrap_or_else(PoisonError::into_inner) = agent(tls);
+    }
+
+    /// The present agent; cheap to copy, and the copy outlives a change.
+    fn agent(&self) -> ureq::Agent {
+        self.agent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// What the server's clock must show, from the last heartbeat.
@@ -113,6 +114,14 @@ impl Uplink {
     /// See [`UplinkError`].
     pub fn join(&self, request: &JoinRequest) -> Result<JoinAnswer, UplinkError> {
         self.post(paths::JOIN, request, Duration::from_secs(15))
+    }
+
+    /// Asks for a new certificate, showing the present one.
+    ///
+    /// # Errors
+    /// See [`UplinkError`].
+    pub fn renew(&self, request: &RenewRequest) -> Result<JoinAnswer, UplinkError> {
+        self.post(paths::RENEW, request, Duration::from_secs(15))
     }
 
     /// Sends one passage once.
@@ -171,7 +180,7 @@ impl Uplink {
     ) -> Result<Option<PassageDecision>, UplinkError> {
         let url = format!("{}{}?transaction={transaction}", self.base, paths::REVIEW);
         let response = self
-            .agent
+            .agent()
             .get(&url)
             .config()
             .timeout_global(Some(REVIEW_TIMEOUT))
@@ -190,7 +199,7 @@ impl Uplink {
     /// See [`UplinkError`].
     pub fn report(&self, path: &'static str, json: &[u8]) -> Result<(), UplinkError> {
         let response = self
-            .agent
+            .agent()
             .post(format!("{}{path}", self.base))
             .content_type("application/json")
             .send(json)
@@ -225,7 +234,7 @@ impl Uplink {
     /// Not reachable, or the gate's certificate is not accepted.
     pub fn ping(&self) -> Result<(), UplinkError> {
         let response = self
-            .agent
+            .agent()
             .get(format!("{}{}", self.base, paths::HEARTBEAT))
             .call()
             .map_err(unreachable)?;
@@ -250,7 +259,7 @@ impl Uplink {
         timeout: Duration,
     ) -> Result<A, UplinkError> {
         let response = self
-            .agent
+            .agent()
             .post(format!("{}{path}", self.base))
             .config()
             .timeout_global(Some(timeout))
@@ -259,6 +268,24 @@ impl Uplink {
             .map_err(unreachable)?;
         answer(response, path)
     }
+}
+
+/// HTTPS with these certificates and nothing else.
+fn agent(tls: Arc<ClientConfig>) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .https_only(true)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .timeout_connect(Some(Duration::from_secs(5)))
+        .timeout_global(Some(Duration::from_secs(10)))
+        .user_agent(concat!("sallyport-gate/", env!("CARGO_PKG_VERSION")))
+        .build();
+    ureq::Agent::with_parts(
+        config,
+        connector::TlsConnector::new(tls),
+        DefaultResolver::default(),
+    )
 }
 
 /// The error kinds of `ureq` carry addresses and causes, never bodies or keys.

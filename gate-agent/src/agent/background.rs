@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sallyport_protocol::{Heartbeat, PROTOCOL_VERSION};
+use sallyport_protocol::{Heartbeat, HeartbeatAnswer, PROTOCOL_VERSION};
 
 use super::Shared;
 use crate::event::AgentEvent;
+use crate::renewal::{Attempts, Phase, Renewer};
 
 /// Pause between looks at the spool.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -87,13 +88,16 @@ pub(super) fn heartbeats(shared: &Arc<Shared>, every: Duration) {
                 .map(|(name, health)| (name, health.text()))
                 .collect(),
             spooled: u64::try_from(shared.spool.waiting()).unwrap_or(u64::MAX),
+            log: Some(shared.witness.seen()),
         };
+        let mut at_once = false;
         match shared.uplink.heartbeat(&heartbeat) {
-            Ok(_) => {
+            Ok(answer) => {
                 if failing {
                     tracing::info!("the server answers again");
                 }
                 failing = false;
+                at_once = watch_log(shared, &answer);
                 shared.emit(AgentEvent::Heartbeat);
             }
             Err(error) => {
@@ -106,8 +110,75 @@ pub(super) fn heartbeats(shared: &Arc<Shared>, every: Duration) {
                 });
             }
         }
-        if !shared.deps.clock.wait(&shared.stop, every) {
+        // An alarm is told to the server with the next heartbeat: that one does not wait.
+        if !at_once && !shared.deps.clock.wait(&shared.stop, every) {
             return;
         }
+        if shared.stop.is_set() {
+            return;
+        }
+    }
+}
+
+/// Renews the gate's certificate at half its life, until stopped.
+pub(super) fn renewals(shared: &Arc<Shared>, mut renewer: Renewer) {
+    let mut attempts = Attempts::default();
+    let mut told = Phase::Due;
+    loop {
+        // The later of the two clocks: asking too early does no harm.
+        let now = shared.clock_for_certificates();
+        let phase = renewer.life().phase(now);
+        if phase > told {
+            let problem = renewer.life().sentence(now);
+            tracing::error!("{problem}");
+            shared.emit(AgentEvent::Certificate {
+                until: renewer.life().not_after,
+                problem,
+            });
+        }
+        told = phase.max(Phase::Due);
+        let pause = if renewer.is_due(now) {
+            match renewer.renew() {
+                Ok(()) => {
+                    let until = renewer.life().not_after;
+                    tracing::info!(until = until.to_rfc3339(), "the gate has a new certificate");
+                    shared.emit(AgentEvent::Certificate {
+                        until,
+                        problem: String::new(),
+                    });
+                    attempts.worked()
+                }
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    attempts.failed(renewer.life(), now)
+                }
+            }
+        } else {
+            Attempts::nothing_due()
+        };
+        if !shared.deps.clock.wait(&shared.stop, pause) {
+            return;
+        }
+    }
+}
+
+/// Judges what the server shows of the audit log; `true` when this raised an alarm.
+fn watch_log(shared: &Shared, answer: &HeartbeatAnswer) -> bool {
+    let before = shared.witness.alarm().is_some();
+    let result = shared.witness.take(answer, shared.deps.clock.wall());
+    if let Err(error) = result {
+        tracing::error!("the gate's memory of the audit log: {error}");
+    }
+    match shared.witness.alarm() {
+        Some(alarm) if !before => {
+            let problem = format!(
+                "ALARM about the audit log: {}. This gate opens on no grant until people have looked into it; evidence is in its state folder, witness/alarm",
+                alarm.what
+            );
+            tracing::error!("{problem}");
+            shared.emit(AgentEvent::Trouble { problem });
+            true
+        }
+        Some(_) | None => false,
     }
 }

@@ -157,6 +157,7 @@ fn printer(json: bool, deps: &Deps) -> EventSink {
                 | AgentEvent::DoorNotReleased { .. }
                 | AgentEvent::FailedToAcquire { .. }
                 | AgentEvent::Delivered { .. }
+                | AgentEvent::Certificate { .. }
                 | AgentEvent::Idle
                 | AgentEvent::Finished
                 | AgentEvent::Trouble { .. } => false,
@@ -212,6 +213,10 @@ fn sentence(event: &AgentEvent) -> Option<String> {
             format!("NOT ACQUIRED {transaction}: {}", codes.join(", "))
         }
         AgentEvent::HeartbeatFailed { problem } => format!("server: {problem}"),
+        AgentEvent::Certificate { until, problem } if problem.is_empty() => {
+            format!("new certificate, valid until {}", until.to_rfc3339())
+        }
+        AgentEvent::Certificate { problem, .. } => problem.clone(),
         AgentEvent::Finished => "all replays are over".to_owned(),
         AgentEvent::Trouble { problem } => format!("TROUBLE: {problem}"),
         AgentEvent::Cue { .. }

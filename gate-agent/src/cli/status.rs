@@ -8,10 +8,12 @@ use clap::Args;
 
 use super::say;
 use crate::deps::Deps;
+use crate::renewal::{Life, Phase};
 use crate::spool::{FileDisk, Spool};
 use crate::state::StateFolder;
 use crate::tls;
 use crate::uplink::Uplink;
+use crate::witness::standing_alarm;
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
@@ -33,6 +35,16 @@ pub(super) fn status(args: &StatusArgs, deps: &Deps) -> anyhow::Result<ExitCode>
     say(&format!(
         "spool: {waiting} reports wait for the server, {torn} damaged"
     ))?;
+    let alarm = standing_alarm(&state.witness());
+    if let Some(alarm) = &alarm {
+        say(&format!(
+            "ALARM about the audit log: {alarm}. The gate opens on no grant; see docs/auditing.md"
+        ))?;
+    }
+    let life = Life::of_pem(&identity.answer.certificate_pem)?;
+    let now = deps.clock.wall();
+    let lives = life.phase(now) < Phase::Ending;
+    say(&life.sentence(now))?;
     let uplink = Uplink::new(
         &identity.server,
         tls::joined(&identity)?,
@@ -48,7 +60,7 @@ pub(super) fn status(args: &StatusArgs, deps: &Deps) -> anyhow::Result<ExitCode>
             false
         }
     };
-    Ok(if reached && torn == 0 {
+    Ok(if reached && lives && torn == 0 && alarm.is_none() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(2)

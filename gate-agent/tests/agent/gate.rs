@@ -153,17 +153,23 @@ impl Gate {
         let server = FakeServer::start(behaviour, Tls::Good);
         let folder = tempfile::tempdir().unwrap();
         server.join(&folder.path().join("state"));
-        let mut gate = Self {
+        let mut gate = Self::before(server, folder);
+        gate.preferred = preferred;
+        gate.restart(policy());
+        gate
+    }
+
+    /// A gate that has joined with its state in `state`, and does not run yet.
+    pub(crate) fn before(server: FakeServer, folder: tempfile::TempDir) -> Self {
+        Self {
             server,
             folder,
             who: Arc::default(),
             unplugged: Arc::default(),
             events: channel().1,
             agent: None,
-            preferred,
-        };
-        gate.restart(policy());
-        gate
+            preferred: None,
+        }
     }
 
     pub(crate) fn restart(&mut self, policy: CapturePolicy) {

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::{Behaviour, FakeServer, Tls, deps};
-use sallyport_gate::join::{JoinError, join};
+use sallyport_gate::join::{Again, JoinError, join};
 use sallyport_gate::state::StateError;
 
 #[test]
@@ -26,7 +26,14 @@ fn a_gate_joins_and_keeps_its_key_to_itself() {
         let secret: String = key.lines().filter(|line| !line.starts_with('-')).collect();
         assert!(!seen.joins[0].csr_pem.replace('\n', "").contains(&secret));
     });
-    let again = join(&server.address, &server.token, &place, deps().clock).unwrap_err();
+    let again = join(
+        &server.address,
+        &server.token,
+        &place,
+        deps().clock,
+        Again::No,
+    )
+    .unwrap_err();
     assert!(
         matches!(again, JoinError::State(StateError::AlreadyJoined(..))),
         "{again}"
@@ -47,7 +54,14 @@ fn another_authority_a_missing_one_and_old_tls_are_refused_before_the_secret_is_
         if let Some(pin) = pin {
             token.ca_sha256 = pin;
         }
-        let error = join(&server.address, &token, folder.path(), deps().clock).unwrap_err();
+        let error = join(
+            &server.address,
+            &token,
+            folder.path(),
+            deps().clock,
+            Again::No,
+        )
+        .unwrap_err();
         assert!(matches!(error, JoinError::Uplink(_)), "{tls:?}: {error}");
         assert!(!error.to_string().contains(&token.secret));
         server.seen(|seen| assert!(seen.joins.is_empty(), "{tls:?}"));
@@ -59,6 +73,15 @@ fn a_server_of_another_name_is_refused() {
     let server = FakeServer::start(Behaviour::Grant, Tls::Good);
     let folder = tempfile::tempdir().unwrap();
     let address = server.address.replace("localhost", "127.0.0.1");
-    assert!(join(&address, &server.token, folder.path(), deps().clock).is_err());
+    assert!(
+        join(
+            &address,
+            &server.token,
+            folder.path(),
+            deps().clock,
+            Again::No
+        )
+        .is_err()
+    );
     server.seen(|seen| assert!(seen.joins.is_empty()));
 }

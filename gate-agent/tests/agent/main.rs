@@ -12,4 +12,5 @@ mod faces;
 mod gate;
 mod joining;
 mod passages;
+mod renewals;
 mod support;

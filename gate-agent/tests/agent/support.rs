@@ -22,12 +22,15 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use sallyport_domain::{Direction, ReasonCode, Timestamp, TransactionId, Verdict};
 use sallyport_gate::clock::SystemClock;
 use sallyport_gate::deps::{Deps, OsRandom};
+use sallyport_gate::join::{Again, join};
 use sallyport_gate::state::{Identity, StateFolder};
 use sallyport_protocol::{
-    DoorOrder, DoorReport, FailedAcquisition, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken,
-    PassageDecision, PassageRequest, SignedDoorOrder, paths,
+    DoorOrder, DoorReport, FailedAcquisition, Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest,
+    JoinToken, PassageDecision, PassageRequest, RenewRequest, SignedDoorOrder, paths,
 };
+use sallyport_transparency::NoteSigner;
 use sha2::{Digest as _, Sha256};
+use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
 /// How the server answers passages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,17 @@ pub(crate) struct Seen {
     /// Officers' answers, by transaction.
     pub(crate) reviews: HashMap<TransactionId, Verdict>,
     pub(crate) clients_without_certificate: u64,
+    /// Hours from now at which certificates begin and end.
+    pub(crate) validity: (i64, i64),
+    /// Renewals asked for.
+    pub(crate) renewals: u64,
+    pub(crate) renewal: Renewal,
+    /// Begin of the newest certificate that a client showed (seconds).
+    pub(crate) newest_client: i64,
+    /// The server confesses that its log was changed.
+    pub(crate) log_fault: Option<String>,
+    /// The newest heartbeat.
+    pub(crate) heartbeat: Option<Heartbeat>,
 }
 
 /// The server.
@@ -74,6 +88,22 @@ pub(crate) struct FakeServer {
     pub(crate) seen: Arc<Mutex<Seen>>,
     pub(crate) token: JoinToken,
     stop: Arc<AtomicBool>,
+}
+
+/// How the server answers renewals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    Good,
+    /// Status 503.
+    Failing,
+    /// A certificate for somebody else's key.
+    OtherKey,
+    /// A certificate that ends no later than the present one.
+    Shorter,
+    /// Another key for door orders.
+    OtherDoorKey,
+    /// A certificate that the server itself will not accept.
+    OtherAuthority,
 }
 
 /// Which TLS the server speaks.
@@ -108,6 +138,62 @@ struct Authority {
     ca_pem: String,
     issuer: Issuer<'static, KeyPair>,
     signer: SigningKey,
+}
+
+impl Authority {
+    fn answer(
+        &self,
+        csr_pem: &str,
+        (begin, end): (i64, i64),
+        issuer: &Issuer<'static, KeyPair>,
+    ) -> JoinAnswer {
+        let at = |hours: i64| {
+            let seconds = wall().as_micros() / 1_000_000 + hours * 3_600;
+            ASN1Time::from_timestamp(seconds).unwrap().to_datetime()
+        };
+        let mut csr = CertificateSigningRequestParams::from_pem(csr_pem).unwrap();
+        csr.params.not_before = at(begin);
+        csr.params.not_after = at(end);
+        csr.params.subject_alt_names = vec![SanType::URI(
+            "spiffe://test/gate/front-in".try_into().unwrap(),
+        )];
+        JoinAnswer {
+            certificate_pem: csr.signed_by(issuer).unwrap().pem(),
+            ca_pem: self.ca_pem.clone(),
+            door_key: STANDARD.encode(self.signer.verifying_key().as_bytes()),
+            sealing_key: STANDARD.encode([9; 32]),
+            log_vkey: NoteSigner::new("sallyport/test/audit1", &[8; 32])
+                .unwrap()
+                .verifier()
+                .to_string(),
+            direction: Direction::Entry,
+        }
+    }
+
+    fn renewed(&self, csr_pem: &str, renewal: Renewal) -> Option<JoinAnswer> {
+        let good = || self.answer(csr_pem, (0, 24), &self.issuer);
+        Some(match renewal {
+            Renewal::Good => good(),
+            Renewal::Failing => return None,
+            Renewal::OtherKey => {
+                let other = KeyPair::generate().unwrap();
+                let params = CertificateParams::default();
+                let csr = params.serialize_request(&other).unwrap().pem().unwrap();
+                self.answer(&csr, (0, 24), &self.issuer)
+            }
+            Renewal::Shorter => self.answer(csr_pem, (0, 1), &self.issuer),
+            Renewal::OtherDoorKey => JoinAnswer {
+                door_key: STANDARD.encode([7; 32]),
+                ..good()
+            },
+            Renewal::OtherAuthority => {
+                let mut params = CertificateParams::default();
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+                let issuer = Issuer::new(params, KeyPair::generate().unwrap());
+                self.answer(csr_pem, (0, 24), &issuer)
+            }
+        })
+    }
 }
 
 impl FakeServer {
@@ -173,6 +259,12 @@ impl FakeServer {
                 reports_fail: false,
                 reviews: HashMap::new(),
                 clients_without_certificate: 0,
+                validity: (-1, 23),
+                renewals: 0,
+                renewal: Renewal::Good,
+                newest_client: 0,
+                log_fault: None,
+                heartbeat: None,
             })),
             token,
             stop: Arc::default(),
@@ -200,8 +292,7 @@ impl FakeServer {
 
     /// Joins a gate in a folder.
     pub(crate) fn join(&self, folder: &Path) -> (StateFolder, Identity) {
-        let identity =
-            sallyport_gate::join::join(&self.address, &self.token, folder, deps().clock).unwrap();
+        let identity = join(&self.address, &self.token, folder, deps().clock, Again::No).unwrap();
         (StateFolder::existing(folder), identity)
     }
 
@@ -246,7 +337,14 @@ fn serve(stream: Tcp, seen: &Mutex<Seen>, authority: &Authority) -> std::io::Res
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
-        let certified = reader.get_ref().conn.peer_certificates().is_some();
+        let peer = reader.get_ref().conn.peer_certificates();
+        let certified = peer.is_some();
+        if let Some(certificate) = peer.and_then(<[_]>::first) {
+            let (_, parsed) = X509Certificate::from_der(certificate).unwrap();
+            let begin = parsed.validity().not_before.timestamp();
+            let mut seen = seen.lock().unwrap();
+            seen.newest_client = seen.newest_client.max(begin);
+        }
         let Some((status, answer)) = respond(&method, &target, &body, certified, seen, authority)
         else {
             return Ok(());
@@ -275,21 +373,8 @@ fn respond(
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if path == paths::JOIN {
         let request: JoinRequest = serde_json::from_slice(body).unwrap();
-        let csr = CertificateSigningRequestParams::from_pem(&request.csr_pem).unwrap();
-        let mut csr = csr;
-        csr.params.subject_alt_names = vec![SanType::URI(
-            "spiffe://test/gate/front-in".try_into().unwrap(),
-        )];
-        let certificate = csr.signed_by(&authority.issuer).unwrap();
+        let answer = authority.answer(&request.csr_pem, seen.validity, &authority.issuer);
         seen.joins.push(request);
-        let answer = JoinAnswer {
-            certificate_pem: certificate.pem(),
-            ca_pem: authority.ca_pem.clone(),
-            door_key: STANDARD.encode(authority.signer.verifying_key().as_bytes()),
-            sealing_key: STANDARD.encode([9; 32]),
-            log_vkey: "test".to_owned(),
-            direction: Direction::Entry,
-        };
         return Some((200, serde_json::to_vec(&answer).unwrap()));
     }
     if !certified {
@@ -297,10 +382,21 @@ fn respond(
         return Some((401, Vec::new()));
     }
     match (method, path) {
+        ("POST", paths::RENEW) => {
+            let request: RenewRequest = serde_json::from_slice(body).unwrap();
+            seen.renewals += 1;
+            Some(match authority.renewed(&request.csr_pem, seen.renewal) {
+                Some(answer) => (200, serde_json::to_vec(&answer).unwrap()),
+                None => (503, Vec::new()),
+            })
+        }
         ("POST", paths::HEARTBEAT) => {
+            seen.heartbeat = Some(serde_json::from_slice(body).unwrap());
             let answer = HeartbeatAnswer {
                 now: wall(),
                 checkpoint: None,
+                proof: Vec::new(),
+                log_fault: seen.log_fault.clone(),
             };
             Some((200, serde_json::to_vec(&answer).unwrap()))
         }
