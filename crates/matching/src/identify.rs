@@ -1,5 +1,6 @@
 //! Identification: everything captured of one person against everybody, fused over the whole gallery.
 
+use sallyport_domain::iris::IRIS_MINIMUM_COMMON_BITS;
 use sallyport_domain::{
     Eye, FaceSimilarity, FaceTemplate, FusionCalibration, GallerySize, IrisComparison,
     IrisDissimilarity, IrisRotation, IrisTemplate, Modality, ModelDigest, SubjectScores, Template,
@@ -273,15 +274,14 @@ impl Positions {
         Self(rows)
     }
 
-    /// As [`sallyport_domain::iris::compare`], to the last bit.
+    /// As [`sallyport_domain::iris::compare`], with the formula worked out for the closest position only.
     fn score(&self, kernel: Kernel, reference: &Row) -> f32 {
         self.0
             .iter()
-            .filter_map(|position| {
-                let counts = kernel.count(position, reference);
-                IrisDissimilarity::from_counts(counts.disagreeing, counts.common)
-            })
-            .reduce(IrisDissimilarity::min)
+            .map(|position| kernel.count(position, reference))
+            .filter(|counts| counts.common >= IRIS_MINIMUM_COMMON_BITS)
+            .reduce(|best, one| if one.closer_than(best) { one } else { best })
+            .and_then(|best| IrisDissimilarity::from_counts(best.disagreeing, best.common))
             .map_or(TOO_FEW_BITS, IrisDissimilarity::value)
     }
 }

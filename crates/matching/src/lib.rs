@@ -176,10 +176,14 @@ impl Gallery {
     /// An empty gallery that spreads each search over so many threads, at least one.
     #[must_use]
     pub fn with_threads(threads: usize) -> Self {
-        Self {
-            threads: threads.max(1),
-            ..Self::default()
-        }
+        let mut gallery = Self::default();
+        gallery.set_threads(threads);
+        gallery
+    }
+
+    /// Spreads each later search over so many threads, at least one.
+    pub fn set_threads(&mut self, threads: usize) {
+        self.threads = threads.max(1);
     }
 
     /// Number of references of all models and modalities.

@@ -23,6 +23,18 @@ pub(crate) struct Counts {
     pub(crate) common: u32,
 }
 
+impl Counts {
+    /// Is the normalised dissimilarity smaller? With n common and d disagreeing bits it falls as (n - 2d) / sqrt(n) rises
+    /// (biometrics.md I.4), which whole numbers compare without root and division: at most 2^39.
+    pub(crate) fn closer_than(self, other: Self) -> bool {
+        let key = |counts: Self| {
+            let agreeing = i64::from(counts.common) - 2 * i64::from(counts.disagreeing);
+            agreeing * agreeing.abs()
+        };
+        key(self) * i64::from(other.common) > key(other) * i64::from(self.common)
+    }
+}
+
 /// How to count on this processor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kernel {
@@ -86,11 +98,101 @@ fn count(probe: &Row, reference: &Row) -> Counts {
         common += u64::from(both.count_ones());
         disagreeing += u64::from(((a ^ b) & both).count_ones());
     }
-    #[expect(clippy::cast_possible_truncation, reason = "at most 8,192 each")]
+    counts(disagreeing, common)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "at most 8,192 each")]
+const fn counts(disagreeing: u64, common: u64) -> Counts {
     Counts {
         disagreeing: disagreeing as u32,
         common: common as u32,
     }
+}
+
+/// Four words at a time, as a 256-bit register holds.
+type Lanes = [u64; 4];
+
+/// Adds three bits in every place: carry and sum.
+#[expect(clippy::indexing_slicing, reason = "four lanes are four lanes")]
+#[inline(always)]
+fn add(a: Lanes, b: Lanes, c: Lanes) -> (Lanes, Lanes) {
+    let at = |lane: usize| {
+        let (a, b, c) = (a[lane], b[lane], c[lane]);
+        let half = a ^ b;
+        ((a & b) | (half & c), half ^ c)
+    };
+    let both = [at(0), at(1), at(2), at(3)];
+    (both.map(|one| one.0), both.map(|one| one.1))
+}
+
+/// Set bits of a stream of words, counted in columns first (Harley and Seal): only every eighth word is counted bit by
+/// bit.
+#[derive(Default)]
+struct Columns {
+    ones: Lanes,
+    twos: Lanes,
+    fours: Lanes,
+    total: u64,
+}
+
+impl Columns {
+    #[inline(always)]
+    fn eight(&mut self, words: [Lanes; 8]) {
+        let [a, b, c, d, e, f, g, h] = words;
+        let (twos_a, ones) = add(self.ones, a, b);
+        let (twos_b, ones) = add(ones, c, d);
+        let (fours_a, twos) = add(self.twos, twos_a, twos_b);
+        let (twos_a, ones) = add(ones, e, f);
+        let (twos_b, ones) = add(ones, g, h);
+        let (fours_b, twos) = add(twos, twos_a, twos_b);
+        let (eights, fours) = add(self.fours, fours_a, fours_b);
+        (self.ones, self.twos, self.fours) = (ones, twos, fours);
+        self.total += bits(eights);
+    }
+
+    #[inline(always)]
+    fn sum(&self) -> u64 {
+        8 * self.total + 4 * bits(self.fours) + 2 * bits(self.twos) + bits(self.ones)
+    }
+}
+
+#[inline(always)]
+fn bits(lanes: Lanes) -> u64 {
+    lanes.iter().map(|lane| u64::from(lane.count_ones())).sum()
+}
+
+/// As [`count`], in columns: twice as fast with 256-bit registers and no instruction that counts in them.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "both loops run over the arrays' own lengths"
+)]
+#[inline(always)]
+fn count_in_columns(probe: &Row, reference: &Row) -> Counts {
+    let (probe, _) = probe.as_chunks::<4>();
+    let (reference, _) = reference.as_chunks::<4>();
+    let (probe_code, probe_mask) = probe.split_at(WORDS / 4);
+    let (code, mask) = reference.split_at(WORDS / 4);
+    let (mut disagreeing, mut common) = (Columns::default(), Columns::default());
+    let eights = probe_code
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .zip(probe_mask.as_chunks::<8>().0)
+        .zip(code.as_chunks::<8>().0)
+        .zip(mask.as_chunks::<8>().0);
+    for (((a, ma), b), mb) in eights {
+        let mut both = [[0; 4]; 8];
+        let mut differing = [[0; 4]; 8];
+        for word in 0..8 {
+            for lane in 0..4 {
+                both[word][lane] = ma[word][lane] & mb[word][lane];
+                differing[word][lane] = (a[word][lane] ^ b[word][lane]) & both[word][lane];
+            }
+        }
+        common.eight(both);
+        disagreeing.eight(differing);
+    }
+    counts(disagreeing.sum(), common.sum())
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -102,7 +204,7 @@ fn count_popcnt(probe: &Row, reference: &Row) -> Counts {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "popcnt,avx2")]
 fn count_avx2(probe: &Row, reference: &Row) -> Counts {
-    count(probe, reference)
+    count_in_columns(probe, reference)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -116,6 +218,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn closer_is_the_smaller_score(
+            n in 1_500_u32..8_192, d in 0.0..1.0, m in 1_500_u32..8_192, e in 0.0..1.0,
+        ) {
+            let counts = |common: u32, share: f64| Counts {
+                common,
+                disagreeing: (f64::from(common) * share) as u32,
+            };
+            let score = |counts: Counts| {
+                let raw = f64::from(counts.disagreeing) / f64::from(counts.common);
+                0.5 - (0.5 - raw) * (f64::from(counts.common) / 4_096.0).sqrt()
+            };
+            let (a, b) = (counts(n, d), counts(m, e));
+            prop_assume!((score(a) - score(b)).abs() > 1e-12);
+            prop_assert_eq!(a.closer_than(b), score(a) < score(b));
+        }
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
