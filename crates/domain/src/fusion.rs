@@ -549,3 +549,6 @@ fn candidate(scores: SubjectScores, points: &OperatingPoints) -> CandidateEviden
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod simulation;

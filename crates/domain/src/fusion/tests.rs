@@ -4,11 +4,11 @@ use uuid::Uuid;
 use super::*;
 use crate::{IrisDissimilarity, PadPolicy, Purpose, UnrecognisedPolicy};
 
-fn person(n: u8) -> SubjectId {
+pub(super) fn person(n: u8) -> SubjectId {
     SubjectId::from_uuid(Uuid::from_bytes([n; 16]))
 }
 
-fn policy(modalities: ModalityPolicy) -> GatePolicy {
+pub(super) fn policy(modalities: ModalityPolicy) -> GatePolicy {
     GatePolicy {
         version: "test-1".into(),
         purpose: Purpose::Access,
@@ -21,7 +21,7 @@ fn policy(modalities: ModalityPolicy) -> GatePolicy {
     }
 }
 
-fn size(people: usize) -> GallerySize {
+pub(super) fn size(people: usize) -> GallerySize {
     GallerySize {
         subjects: people,
         faces: people,
