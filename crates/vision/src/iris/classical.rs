@@ -1,23 +1,18 @@
 //! The classical segmentation, steps 1 to 7 (biometrics.md I.2), as one function.
 
 use super::geometry::Segmentation;
-use super::glints::{Prepared, prepare};
-use super::plane::Grey;
+use super::glints::Prepared;
 use super::prior::RadiusRange;
 use super::{contours, lids, limbus, occlusion, pupil};
 use crate::VisionError;
 
-/// Finds pupil, limbus, lids and the visible iris; `None` when nothing looks like an eye.
-pub(crate) fn segment(
-    grey: &Grey,
+/// Pupil and limbus; `None` when nothing looks like an eye.
+pub(crate) fn circles(
+    eye: &Prepared,
     range: RadiusRange,
-) -> Result<Option<Segmentation>, VisionError> {
-    let eye = prepare(grey.clone())?;
-    let candidates = pupil::candidates(&eye, range, pupil::KEPT)?;
-    let Some(circles) = limbus::best_circles(&eye, &candidates, range) else {
-        return Ok(None);
-    };
-    complete(&eye, circles).map(Some)
+) -> Result<Option<limbus::Circles>, VisionError> {
+    let candidates = pupil::candidates(eye, range, pupil::KEPT)?;
+    Ok(limbus::best_circles(eye, &candidates, range))
 }
 
 /// Outlines, lids and mask around circles that are known.

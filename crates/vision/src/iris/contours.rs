@@ -20,13 +20,25 @@ pub(crate) fn pupil_contour(picture: &Grey, circle: &Circle) -> Contour {
 
 /// The iris' outline: measured in the lateral sectors only, the circle elsewhere.
 pub(crate) fn limbus_contour(picture: &Grey, circle: &Circle) -> Contour {
-    let mut samples = edge_samples(picture, circle, 0.9, 1.1, 3.0, lateral);
+    let samples = edge_samples(picture, circle, 0.9, 1.1, 3.0, lateral);
+    closed_limbus(circle, samples)
+}
+
+/// Measured radii around a circle, which stands in wherever nothing was measured.
+pub(crate) fn closed_limbus(circle: &Circle, mut samples: Vec<(f32, f32, f32)>) -> Contour {
     if samples.len() < CONTOUR_ANGLES / 8 {
         return Contour::circle(circle);
     }
-    for index in 0..CONTOUR_ANGLES {
-        let angle = TAU * index as f32 / CONTOUR_ANGLES as f32;
-        if !lateral(angle) {
+    let mut measured = [false; CONTOUR_ANGLES];
+    for (angle, ..) in &samples {
+        let index = (angle.rem_euclid(TAU) / TAU * CONTOUR_ANGLES as f32) as usize;
+        if let Some(flag) = measured.get_mut(index % CONTOUR_ANGLES) {
+            *flag = true;
+        }
+    }
+    for (index, measured) in measured.iter().enumerate() {
+        if !measured {
+            let angle = TAU * (index as f32 + 0.5) / CONTOUR_ANGLES as f32;
             samples.push((angle, circle.radius, CIRCLE_WEIGHT));
         }
     }
@@ -79,7 +91,8 @@ fn edge_samples(
     samples
 }
 
-fn robust_fit(
+/// A Fourier series through measured radii, outliers left out in rounds.
+pub(crate) fn robust_fit(
     circle: &Circle,
     mut samples: Vec<(f32, f32, f32)>,
     harmonics: usize,

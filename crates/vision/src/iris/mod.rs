@@ -6,6 +6,7 @@
 mod attack;
 mod burst;
 mod classical;
+mod combine;
 mod contours;
 mod encode;
 mod find_eyes;
@@ -13,6 +14,7 @@ mod geometry;
 mod glints;
 mod lids;
 mod limbus;
+mod network;
 mod occlusion;
 mod picture;
 mod pipeline;

@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use sallyport_domain::{Eye, IrisTemplate, ModelDigest, QualityDefect};
 
 use super::attack::{self, IrisAttackSample};
-use super::classical;
 use super::encode::Encoder;
 use super::geometry::Segmentation;
+use super::glints::prepare;
+use super::network::{SegmentationNetwork, Window};
 use super::plane::Grey;
 use super::prior::EyePrior;
 use super::quality::{IrisQuality, IrisQualityPolicy, measure};
 use super::rubber_sheet::{Strip, unroll};
+use super::{classical, combine};
 use crate::{Frame, ModelError, ModelManifest, Runtime, VisionError};
 
 /// The longest expected iris radius that is worked on, pixels; larger pictures are scaled down.
@@ -67,6 +69,7 @@ pub enum IrisSegmenter {
 /// The models of one worker thread. Not shared: an inference session is owned by one thread.
 pub struct IrisPipeline {
     encoder: Encoder,
+    network: SegmentationNetwork,
     segmenter: IrisSegmenter,
     policy: IrisQualityPolicy,
 }
@@ -90,6 +93,7 @@ impl IrisPipeline {
     ) -> Result<Self, ModelError> {
         Ok(Self {
             encoder: Encoder::new(runtime, manifest, models)?,
+            network: SegmentationNetwork::new(runtime, manifest, models)?,
             segmenter: IrisSegmenter::default(),
             policy,
         })
@@ -118,7 +122,6 @@ impl IrisPipeline {
         prior: &EyePrior,
     ) -> Result<EyeObservation, VisionError> {
         let mut times = IrisStageTimes::default();
-        let clock = Instant::now();
         let grey = Grey::of(frame)?;
         let factor = (LARGEST_RADIUS / prior.radius.longest()).min(1.0);
         let grey = if factor < 1.0 {
@@ -130,8 +133,7 @@ impl IrisPipeline {
         } else {
             grey
         };
-        let found = classical::segment(&grey, prior.radius.scaled(factor))?;
-        times.classical = clock.elapsed();
+        let (found, disagree) = self.segment(&grey, prior, factor, &mut times)?;
         let Some(segmentation) = found else {
             return Ok(EyeObservation {
                 eye: prior.eye,
@@ -148,7 +150,10 @@ impl IrisPipeline {
         times.unroll = clock.elapsed();
         let clock = Instant::now();
         let quality = measure(&grey, &segmentation, &strip, factor);
-        let defects = self.policy.defects(&quality);
+        let mut defects = self.policy.defects(&quality);
+        if disagree {
+            defects.push(QualityDefect::SegmentersDisagree);
+        }
         times.quality = clock.elapsed();
         let clock = Instant::now();
         let attack = attack::sample(frame.captured_at, &grey, &segmentation, &strip)?;
@@ -171,6 +176,42 @@ impl IrisPipeline {
             attack: Some(attack),
             times,
         })
+    }
+
+    /// Both segmentations as far as wanted; true when they contradict each other.
+    fn segment(
+        &mut self,
+        grey: &Grey,
+        prior: &EyePrior,
+        factor: f32,
+        times: &mut IrisStageTimes,
+    ) -> Result<(Option<Segmentation>, bool), VisionError> {
+        let range = prior.radius.scaled(factor);
+        let clock = Instant::now();
+        let eye = prepare(grey.clone())?;
+        let classical = classical::circles(&eye, range)?;
+        times.classical = clock.elapsed();
+        if self.segmenter == IrisSegmenter::Classical {
+            let clock = Instant::now();
+            let found = classical
+                .map(|circles| classical::complete(&eye, circles))
+                .transpose()?;
+            times.classical += clock.elapsed();
+            return Ok((found, false));
+        }
+        let clock = Instant::now();
+        let whole = Window::whole(grey);
+        let window = classical
+            .and_then(|circles| whole.closer(&circles.limbus))
+            .unwrap_or(whole);
+        let map = self.network.classes(grey, window)?;
+        let fit = map.fit()?;
+        times.network = clock.elapsed();
+        let clock = Instant::now();
+        let only_network = self.segmenter == IrisSegmenter::Network;
+        let combined = combine::combine(&eye, range, classical, fit, &map, only_network)?;
+        times.classical += clock.elapsed();
+        Ok(combined)
     }
 
     /// Templates of the observations that have a strip, whatever their defects: for measuring only, never for
