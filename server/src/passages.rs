@@ -10,12 +10,12 @@ use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable as _, OpModeR};
 use sallyport_domain::{
-    CandidateEvidence, Decision, DecisionInput, Direction, Evidence, GallerySize, GateCondition,
-    GateId, GatePolicy, LocalMoment, Modality, OperatingPoints, PadAssessment, ReasonCode,
-    SearchOutcome, SubjectId, SubjectScores, SubjectView, Timestamp, TransactionId, Verdict,
-    decide,
+    CandidateEvidence, Decision, DecisionInput, Direction, Evidence, GateCondition, GateId,
+    GatePolicy, IrisRotation, LocalMoment, Modality, ModalityPolicy, ModalityVerdict, ModelDigest,
+    OperatingPoints, PadAssessment, ReasonCode, SearchOutcome, SubjectId, SubjectView, Timestamp,
+    TransactionId, Verdict, decide,
 };
-use sallyport_matching::Search;
+use sallyport_matching::{Captured, Identification};
 use sallyport_protocol::{
     DOOR_ORDER_LIFETIME_MS, DoorOrder, DoorOutcome, DoorReport, FailedAcquisition, PassageDecision,
     PassageRequest, Probe, Sealed, SignedDoorOrder,
@@ -31,7 +31,7 @@ use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::gates::GateRow;
 use crate::store::passages::DoorReportRow;
-pub use crate::store::passages::{PassageRow, ReviewRow};
+pub use crate::store::passages::{Finding, PassageRow, ReviewRow};
 
 /// Candidates kept per search; more than one is enough to see that somebody is ambiguous.
 const CANDIDATES: usize = 8;
@@ -85,7 +85,7 @@ pub async fn request(
     gate: &GateRow,
     request: PassageRequest,
 ) -> Result<PassageDecision, PassageError> {
-    let probe = validate(&request)?;
+    validate(&request)?;
     same_direction(gate, request.direction)?;
     let request_sha256 = content_sha256(&request)?;
     if let Some(stored) = state.store.passage(request.transaction).await? {
@@ -98,7 +98,12 @@ pub async fn request(
     if !trusted {
         alarm_clock(state, now).await?;
     }
-    let search = search(state, probe.clone(), &policy).await;
+    let probes = usable_probes(&policy, request.probes);
+    let captured: Vec<(Modality, ModelDigest)> = probes
+        .iter()
+        .map(|probe| (probe.modality, probe.model))
+        .collect();
+    let search = search(state, probes, &policy).await;
     let subject = best_match(state, &search).await;
     let decision = decide(&DecisionInput {
         policy: &policy,
@@ -128,9 +133,11 @@ pub async fn request(
         pad: request.pad,
         defects: request.defects,
         policy: policy.version,
-        model: probe
-            .map(|probe| probe.model.to_string())
+        model: captured
+            .first()
+            .map(|(_, model)| model.to_string())
             .unwrap_or_default(),
+        findings: findings(&captured, &search, &decision),
         request_sha256,
         door_nonce: request.door_nonce,
         has_picture: attachment.is_some(),
@@ -156,7 +163,7 @@ fn same_direction(gate: &GateRow, direction: Direction) -> Result<(), PassageErr
     }
 }
 
-fn validate(request: &PassageRequest) -> Result<Option<Probe>, PassageError> {
+fn validate(request: &PassageRequest) -> Result<(), PassageError> {
     let nonce = &request.door_nonce;
     if nonce.len() != 32
         || !nonce
@@ -178,20 +185,43 @@ fn validate(request: &PassageRequest) -> Result<Option<Probe>, PassageError> {
             "too many presentation attack votes or defects",
         ));
     }
-    if request
-        .probes
+    Ok(())
+}
+
+/// What the gate's policy allows to be compared: a gate for faces only does not use irises, even when it gets them.
+fn usable_probes(policy: &GatePolicy, probes: Vec<Probe>) -> Vec<Probe> {
+    let face_only = policy.modalities == ModalityPolicy::FaceOnly;
+    probes
+        .into_iter()
+        .filter(|probe| !face_only || probe.modality == Modality::Face)
+        .collect()
+}
+
+/// What each captured modality said about the person whom the decision names first.
+fn findings(
+    captured: &[(Modality, ModelDigest)],
+    search: &SearchOutcome,
+    decision: &Decision,
+) -> Vec<Finding> {
+    let candidate = match search {
+        SearchOutcome::Searched { evidence } => decision.subject().and_then(|subject| {
+            evidence
+                .candidates()
+                .iter()
+                .find(|candidate| candidate.subject() == subject)
+        }),
+        SearchOutcome::Unavailable => None,
+    };
+    let verdict =
+        |modality| candidate.map_or(ModalityVerdict::NotCompared, |one| one.verdict(modality));
+    captured
         .iter()
-        .any(|probe| probe.modality != Modality::Face)
-    {
-        return Err(PassageError::Invalid(
-            "this server searches faces only; send no iris probes",
-        ));
-    }
-    match request.probes.as_slice() {
-        [] => Ok(None),
-        [probe] => Ok(Some(probe.clone())),
-        _ => Err(PassageError::Invalid("send at most one probe per modality")),
-    }
+        .map(|(modality, model)| Finding {
+            modality: *modality,
+            model: model.to_string(),
+            verdict: verdict(*modality).code().to_owned(),
+        })
+        .collect()
 }
 
 pub(crate) fn sealed_json(sealed: Option<&Sealed>) -> Result<Option<Vec<u8>>, AuditError> {
@@ -203,35 +233,24 @@ pub(crate) fn sealed_json(sealed: Option<&Sealed>) -> Result<Option<Vec<u8>>, Au
 }
 
 /// Search on a thread of its own; whatever fails makes the search unavailable, which is referred.
-async fn search(state: &AppState, probe: Option<Probe>, policy: &GatePolicy) -> SearchOutcome {
-    let Some(probe) = probe else {
+async fn search(state: &AppState, probes: Vec<Probe>, policy: &GatePolicy) -> SearchOutcome {
+    if probes.is_empty() {
         return SearchOutcome::Unavailable;
-    };
+    }
     let gallery = state.gallery.clone();
     let (calibration, policy) = (state.fusion.clone(), policy.clone());
     let found = tokio::task::spawn_blocking(move || {
         let gallery = gallery.read().ok()?;
-        let template = probe.template.face()?;
-        match gallery.search(probe.model, &[template], CANDIDATES) {
-            Search::Found {
-                mut candidates,
-                compared,
-            } => {
-                let size = GallerySize {
-                    subjects: compared,
-                    faces: compared,
-                    ..GallerySize::default()
-                };
+        let captured = probes.iter().fold(Captured::new(), |captured, probe| {
+            captured.with(probe.model, &probe.template)
+        });
+        match gallery.identify(&captured, &calibration, IrisRotation::Normal, CANDIDATES) {
+            Identification::Found { scores, size } => {
                 let points = OperatingPoints::new(&calibration, &policy, size);
-                let found = candidates.pop()?;
-                let scores = found.as_slice().iter().map(|candidate| SubjectScores {
-                    face: Some(candidate.similarity),
-                    ..SubjectScores::none(candidate.subject)
-                });
-                let evidence = Box::new(Evidence::new(scores.collect(), points));
+                let evidence = Box::new(Evidence::new(scores, points));
                 Some(SearchOutcome::Searched { evidence })
             }
-            Search::OtherModel => None,
+            Identification::OtherModel(_) => None,
         }
     });
     match found.await {
@@ -355,9 +374,12 @@ async fn store(
         decision: Some(row.verdict.code().to_owned()),
         reason: Some(row.reason.code().to_owned()),
         policy: Some(row.policy.clone()),
-        models: Some(row.model.clone())
-            .filter(|model| !model.is_empty())
-            .into_iter()
+        models: models(&row.findings),
+        calibration: (!row.findings.is_empty()).then(|| state.fusion_id.clone()),
+        findings: row
+            .findings
+            .iter()
+            .map(|found| format!("{}:{}", found.modality.code(), found.verdict))
             .collect(),
         ..audit::entry("passage", row.decided_at)?
     };
@@ -372,6 +394,17 @@ async fn store(
     }
     state.announce(row.transaction);
     answer(state, &row)
+}
+
+/// Each model once, in the order of the findings.
+fn models(findings: &[Finding]) -> Vec<String> {
+    let mut models: Vec<String> = Vec::new();
+    for found in findings {
+        if !models.contains(&found.model) {
+            models.push(found.model.clone());
+        }
+    }
+    models
 }
 
 fn repeat(
@@ -458,6 +491,7 @@ pub async fn failed_acquisition(
         defects: report.defects,
         policy: policy.version,
         model: String::new(),
+        findings: Vec::new(),
         request_sha256,
         door_nonce: String::new(),
         has_picture: attachment.is_some(),

@@ -1,12 +1,9 @@
 //! The registry: enrolled people and their references, sealed at rest, templates in memory for the search.
 
-use std::collections::BTreeSet;
-
 use sallyport_domain::{
-    FaceTemplate, GatePolicy, Modality, ModelDigest, ReferenceId, SubjectCategory, SubjectId,
-    SubjectStatus, SubjectView, Timestamp,
+    FaceTemplate, GatePolicy, IrisTemplate, Modality, ModelDigest, ReferenceId, SubjectCategory,
+    SubjectId, SubjectStatus, SubjectView, Template, Timestamp,
 };
-use sallyport_matching::Search;
 use sallyport_protocol::{
     EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission,
 };
@@ -16,6 +13,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::audit::{self, AuditError};
 use crate::clock::random;
+use crate::enrolment::{self, Checked};
 use crate::passages::{content_sha256, sealed_json};
 use crate::replicas;
 use crate::sealing::{self, Key, Place, SealError};
@@ -24,12 +22,8 @@ use crate::store::StoreError;
 use crate::store::gates::GateRow;
 use crate::store::registry::{ReferenceRow, SubjectRow};
 
-/// Longest name, characters.
-const MAX_NAME_CHARS: usize = 200;
 /// An enrolment is tried so often when other servers change the registry in between.
 const ENROL_ATTEMPTS: u32 = 16;
-/// Most samples in one submission.
-const MAX_SAMPLES: usize = 32;
 
 /// Why the registry did not do what was asked. Carries no personal data.
 #[derive(Debug, thiserror::Error)]
@@ -146,11 +140,12 @@ fn template_place<'a>(
     state: &'a AppState,
     row: &'a str,
     subject: &'a str,
+    modality: Modality,
     model: &'a str,
 ) -> Place<'a> {
     Place {
         subject,
-        modality: "face",
+        modality: modality.code(),
         model,
         ..Place::new(
             state.config.site.as_str(),
@@ -232,22 +227,31 @@ pub async fn list(state: &AppState) -> Result<Vec<Result<Subject, RegistryError>
         .collect())
 }
 
-fn template_bytes(template: &FaceTemplate) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(
-        template
-            .as_slice()
-            .iter()
-            .flat_map(|value| value.to_le_bytes())
-            .collect(),
-    )
+fn template_bytes(template: &Template) -> Zeroizing<Vec<u8>> {
+    match template {
+        Template::Face(face) => Zeroizing::new(
+            face.as_slice()
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect(),
+        ),
+        Template::Iris(iris) => iris.to_bytes(),
+    }
 }
 
-fn template_from(bytes: &[u8]) -> Option<FaceTemplate> {
-    let values = bytes
-        .chunks_exact(4)
-        .map(|chunk| chunk.try_into().map(f32::from_le_bytes))
-        .collect::<Result<_, _>>();
-    FaceTemplate::new(values.ok()?).ok()
+/// The template of a reference; `None` when the bytes are none of this modality and model.
+fn template_from(modality: Modality, model: ModelDigest, bytes: &[u8]) -> Option<Template> {
+    if modality == Modality::Face {
+        let values = bytes
+            .chunks_exact(4)
+            .map(|chunk| chunk.try_into().map(f32::from_le_bytes))
+            .collect::<Result<_, _>>();
+        return FaceTemplate::new(values.ok()?).ok().map(Template::Face);
+    }
+    IrisTemplate::from_bytes(bytes)
+        .ok()
+        .filter(|iris| iris.encoder() == model && iris.eye().modality() == modality)
+        .map(Template::Iris)
 }
 
 /// What the gallery holds now.
@@ -301,18 +305,17 @@ async fn load_subject(
     let subject = row.id.to_string();
     let mut opened = Vec::new();
     for reference in state.store.references(row.id).await? {
-        if reference.modality != "face" {
-            continue;
-        }
-        let id = reference.id.to_string();
-        let place = template_place(state, &id, &subject, &reference.model);
-        let plain = Zeroizing::new(sealing::open(&key, 1, &place, &reference.template_sealed)?);
-        let template =
-            template_from(&plain).ok_or(StoreError::Corrupt("reference.template_sealed"))?;
+        let modality = Modality::from_code(&reference.modality)
+            .ok_or(StoreError::Corrupt("reference.modality"))?;
         let model: ModelDigest = reference
             .model
             .parse()
             .map_err(|_| StoreError::Corrupt("reference.model"))?;
+        let id = reference.id.to_string();
+        let place = template_place(state, &id, &subject, modality, &reference.model);
+        let plain = Zeroizing::new(sealing::open(&key, 1, &place, &reference.template_sealed)?);
+        let template = template_from(modality, model, &plain)
+            .ok_or(StoreError::Corrupt("reference.template_sealed"))?;
         opened.push((model, reference.id, template));
     }
     let count = opened.len();
@@ -361,7 +364,7 @@ pub async fn enrol(
     station: &GateRow,
     submission: EnrolmentSubmission,
 ) -> Result<EnrolmentOutcome, RegistryError> {
-    let model = validate(&submission)?;
+    let models = enrolment::validate(&submission)?;
     let submission_sha256 = content_sha256(&submission)?;
     // Enrolments come one after the other: two submissions of one person must see each other as duplicates.
     let _turn = state.enrolling.lock().await;
@@ -374,10 +377,12 @@ pub async fn enrol(
         if let Some(row) = state.store.subject(submission.subject).await? {
             return enrolled_already(state, &row, &submission_sha256).await;
         }
-        if let Some(reason) = doubt(state, &policy, model, &submission).await? {
-            return refuse(state, &submission, model, reason).await;
-        }
-        if let Some(outcome) = commit(state, &submission, model, &submission_sha256, seen).await? {
+        let keep = match enrolment::check(state, &policy, &submission).await? {
+            Checked::Keep(keep) => keep,
+            Checked::Doubt(reason) => return refuse(state, &submission, &models, reason).await,
+        };
+        let outcome = commit(state, &submission, &keep, &models, &submission_sha256, seen).await?;
+        if let Some(outcome) = outcome {
             return Ok(outcome);
         }
     }
@@ -406,107 +411,9 @@ async fn enrolled_already(
     })
 }
 
-fn validate(submission: &EnrolmentSubmission) -> Result<ModelDigest, RegistryError> {
-    let name = submission.display_name.trim();
-    if name.is_empty()
-        || name.chars().count() > MAX_NAME_CHARS
-        || name.chars().any(char::is_control)
-    {
-        return Err(RegistryError::Invalid(
-            "display_name must have 1 to 200 characters and no control characters",
-        ));
-    }
-    if submission.samples.len() > MAX_SAMPLES {
-        return Err(RegistryError::Invalid("at most 32 samples per submission"));
-    }
-    let Some(first) = submission.samples.first() else {
-        return Err(RegistryError::Invalid("at least one sample is needed"));
-    };
-    let model = first.probe.model;
-    if submission
-        .samples
-        .iter()
-        .any(|sample| sample.probe.modality != Modality::Face || sample.probe.model != model)
-    {
-        return Err(RegistryError::Invalid(
-            "all samples must be faces made by one model",
-        ));
-    }
-    let is_digest = |text: &str| {
-        text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-    };
-    let sources: BTreeSet<&str> = submission
-        .samples
-        .iter()
-        .map(|sample| sample.source_sha256.as_str())
-        .collect();
-    if sources.len() != submission.samples.len() || !sources.into_iter().all(is_digest) {
-        return Err(RegistryError::Invalid(
-            "each sample needs the SHA-256 of its own source picture in lower-case hexadecimal",
-        ));
-    }
-    Ok(model)
-}
-
-/// Are the samples one person, and is that person new?
-async fn doubt(
-    state: &AppState,
-    policy: &GatePolicy,
-    model: ModelDigest,
-    submission: &EnrolmentSubmission,
-) -> Result<Option<EnrolmentRefusal>, RegistryError> {
-    let templates: Vec<FaceTemplate> = submission
-        .samples
-        .iter()
-        .filter_map(|sample| sample.probe.template.face().cloned())
-        .collect();
-    let same = state.calibration.verification_threshold(policy.fmr_target);
-    let consistent = templates.iter().enumerate().all(|(index, one)| {
-        templates
-            .iter()
-            .skip(index + 1)
-            .all(|other| same.is_match(one.similarity(other)))
-    });
-    if !consistent {
-        return Ok(Some(EnrolmentRefusal::InconsistentSamples));
-    }
-    let (gallery, calibration, fpir) = (
-        state.gallery.clone(),
-        state.calibration.clone(),
-        policy.fpir_target,
-    );
-    let subject = submission.subject;
-    let duplicate = tokio::task::spawn_blocking(move || {
-        let gallery = gallery.read().ok()?;
-        let probes: Vec<&FaceTemplate> = templates.iter().collect();
-        match gallery.search(model, &probes, 2) {
-            Search::Found {
-                candidates,
-                compared,
-            } => {
-                let threshold = calibration.identification_threshold(fpir, compared);
-                Some(candidates.iter().any(|list| {
-                    list.as_slice().iter().any(|candidate| {
-                        candidate.subject != subject && threshold.is_match(candidate.similarity)
-                    })
-                }))
-            }
-            Search::OtherModel => None,
-        }
-    })
-    .await;
-    match duplicate {
-        Ok(Some(false)) => Ok(None),
-        Ok(Some(true)) => Ok(Some(EnrolmentRefusal::PossibleDuplicate)),
-        Ok(None) | Err(_) => Err(RegistryError::Invalid(
-            "duplicates cannot be searched with this model; all stations must use the model of the enrolled references",
-        )),
-    }
-}
-
 fn enrolment_entry(
     submission: &EnrolmentSubmission,
-    model: ModelDigest,
+    models: &[ModelDigest],
     decision: &str,
     now: Timestamp,
 ) -> Result<Entry, AuditError> {
@@ -514,7 +421,7 @@ fn enrolment_entry(
         gate: Some(submission.station.to_string()),
         subject: Some(submission.subject.to_string()),
         decision: Some(decision.to_owned()),
-        models: vec![model.to_string()],
+        models: models.iter().map(ToString::to_string).collect(),
         ..audit::entry("enrolment", now)?
     })
 }
@@ -522,16 +429,12 @@ fn enrolment_entry(
 async fn refuse(
     state: &AppState,
     submission: &EnrolmentSubmission,
-    model: ModelDigest,
+    models: &[ModelDigest],
     reason: EnrolmentRefusal,
 ) -> Result<EnrolmentOutcome, RegistryError> {
-    let code = match reason {
-        EnrolmentRefusal::InconsistentSamples => "inconsistent_samples",
-        EnrolmentRefusal::PossibleDuplicate => "possible_duplicate",
-    };
     let entry = Entry {
-        reason: Some(code.to_owned()),
-        ..enrolment_entry(submission, model, "refused", state.clock.now())?
+        reason: Some(enrolment::refusal_code(reason).to_owned()),
+        ..enrolment_entry(submission, models, "refused", state.clock.now())?
     };
     let log_index = audit::record(state, entry).await?;
     Ok(EnrolmentOutcome::Refused { reason, log_index })
@@ -541,7 +444,8 @@ async fn refuse(
 async fn commit(
     state: &AppState,
     submission: &EnrolmentSubmission,
-    model: ModelDigest,
+    keep: &[usize],
+    models: &[ModelDigest],
     submission_sha256: &str,
     seen: i64,
 ) -> Result<Option<EnrolmentOutcome>, RegistryError> {
@@ -562,14 +466,18 @@ async fn commit(
     };
     let record_sealed = seal_record(state, &key, id, &record)?;
     let mut rows = Vec::new();
-    for sample in &submission.samples {
-        rows.push(reference(state, &key, id, model, sample, now)?);
+    let samples: Vec<&EnrolmentSample> = keep
+        .iter()
+        .filter_map(|at| submission.samples.get(*at))
+        .collect();
+    for sample in &samples {
+        rows.push(reference(state, &key, id, sample, now)?);
     }
     let mut write = state.store.write().await?;
     if write.registry_seq().await? != seen {
         return Ok(None);
     }
-    let entry = enrolment_entry(submission, model, "enrolled", now)?;
+    let entry = enrolment_entry(submission, models, "enrolled", now)?;
     let log_index = audit::append(state, &mut write, entry, None).await?;
     let row = SubjectRow {
         id,
@@ -586,10 +494,9 @@ async fn commit(
     write.commit().await?;
     state.logged_at(now);
     if let Ok(mut gallery) = state.gallery.write() {
-        for (row, sample) in rows.iter().zip(&submission.samples) {
-            if let Some(face) = sample.probe.template.face() {
-                state.note_protection(gallery.insert(model, row.id, id, face));
-            }
+        for (row, sample) in rows.iter().zip(&samples) {
+            let (model, template) = (sample.probe.model, &sample.probe.template);
+            state.note_protection(gallery.insert(model, row.id, id, template));
         }
     }
     replicas::own_change(state, seq).await;
@@ -607,25 +514,31 @@ fn reference(
     state: &AppState,
     key: &Key,
     subject: SubjectId,
-    model: ModelDigest,
     sample: &EnrolmentSample,
     now: Timestamp,
 ) -> Result<ReferenceRow, RegistryError> {
     let id = ReferenceId::new(now, random().map_err(|_| AuditError::Random)?);
-    let (row, owner, model) = (id.to_string(), subject.to_string(), model.to_string());
-    let place = template_place(state, &row, &owner, &model);
-    let face = sample.probe.template.face().ok_or(RegistryError::Invalid(
-        "all samples must be faces made by one model",
-    ))?;
-    let template_sealed = sealing::seal(key, 1, &place, &template_bytes(face))?;
+    let template = &sample.probe.template;
+    let (row, owner, model) = (
+        id.to_string(),
+        subject.to_string(),
+        sample.probe.model.to_string(),
+    );
+    let place = template_place(state, &row, &owner, template.modality(), &model);
+    let template_sealed = sealing::seal(key, 1, &place, &template_bytes(template))?;
+    // Of an eye no picture is kept, whatever a station sends: templates only (NSW Regulation 2014, cl 321).
+    let photograph = sample
+        .photograph
+        .as_ref()
+        .filter(|_| template.face().is_some());
     Ok(ReferenceRow {
         id,
         subject,
-        modality: "face".to_owned(),
+        modality: template.modality().code().to_owned(),
         model,
         template_sealed,
         source_sha256: sample.source_sha256.clone(),
-        photograph_sealed: sealed_json(sample.photograph.as_ref())?,
+        photograph_sealed: sealed_json(photograph)?,
     })
 }
 

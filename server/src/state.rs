@@ -55,6 +55,8 @@ pub struct Inner {
     pub calibration: FaceCalibration,
     /// What the scores of all modalities are worth as evidence.
     pub fusion: FusionCalibration,
+    /// Name, version and SHA-256 of that calibration, as decisions name it.
+    pub fusion_id: String,
     /// Live events for officers. When nobody listens they are dropped.
     pub live: broadcast::Sender<LiveEvent>,
     /// What this process remembers about the log, and its alarms.
@@ -88,6 +90,14 @@ impl std::fmt::Debug for AppState {
     }
 }
 
+/// `name@version:sha256` of the artefact's JSON.
+fn fusion_id(calibration: &FusionCalibration) -> String {
+    use sha2::Digest as _;
+    let bytes = serde_json::to_vec(calibration).unwrap_or_default();
+    let digest = hex::encode(sha2::Sha256::digest(bytes));
+    format!("{}@{}:{digest}", calibration.name, calibration.version)
+}
+
 impl AppState {
     /// Puts the parts together; `newest` is the time of the newest log entry.
     #[must_use]
@@ -100,7 +110,10 @@ impl AppState {
         authority: Authority,
         newest: Timestamp,
     ) -> Self {
+        let fusion = FusionCalibration::default_pair();
         Self(Arc::new(Inner {
+            fusion_id: fusion_id(&fusion),
+            fusion,
             config,
             data,
             store,
@@ -109,7 +122,6 @@ impl AppState {
             authority,
             gallery: Arc::new(RwLock::new(Gallery::new())),
             calibration: FaceCalibration::default_face(),
-            fusion: FusionCalibration::default_pair(),
             live: broadcast::Sender::new(LIVE_CAPACITY),
             watch: LogWatch::default(),
             reviewed: Notify::new(),

@@ -56,6 +56,8 @@ impl std::fmt::Debug for EnrolmentSubmission {
 pub enum EnrolmentRefusal {
     /// The samples do not look like one person.
     InconsistentSamples,
+    /// The left and the right iris are the same eye: a mirrored camera, or one eye captured twice.
+    SameEyeUnderBothNames,
     /// Somebody enrolled already looks alike: a duplicate or a double, for an officer to review.
     PossibleDuplicate,
 }

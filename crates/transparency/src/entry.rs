@@ -68,6 +68,12 @@ pub struct Entry {
     /// SHA-256 of the models involved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
+    /// Calibration and fusion rules that turned scores into findings: `name@version:sha256`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<String>,
+    /// What each captured modality said about the person concerned, such as `iris_left:against`; never a score.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
     /// Server build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<String>,

@@ -5,7 +5,7 @@ use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use sallyport_domain::{TransactionId, Verdict};
+use sallyport_domain::{Modality, TransactionId, Verdict};
 use serde::Deserialize;
 
 use super::guard::{Officer, check_csrf};
@@ -16,7 +16,7 @@ use crate::officers::{self, Session};
 use crate::passages;
 use crate::reviews;
 use crate::state::AppState;
-use crate::store::passages::PassageRow;
+use crate::store::passages::{Finding, PassageRow};
 
 struct ReviewView {
     officer: String,
@@ -24,6 +24,34 @@ struct ReviewView {
     time: String,
     reason: String,
     log_index: u64,
+}
+
+/// One captured modality, in words.
+struct FindingView {
+    name: &'static str,
+    word: &'static str,
+    model: String,
+}
+
+fn finding(found: &Finding) -> FindingView {
+    FindingView {
+        name: match found.modality {
+            Modality::Face => "Face",
+            Modality::IrisLeft => "Left iris",
+            Modality::IrisRight => "Right iris",
+        },
+        word: match found.verdict.as_str() {
+            "identifies" => "clearly this person",
+            "confirms" => "agrees with this person",
+            "undecided" => "not clear enough",
+            "against" => "speaks against this person",
+            _ => "nothing to compare with",
+        },
+        model: found
+            .model
+            .get(..12)
+            .map_or_else(|| found.model.clone(), |start| format!("{start}…")),
+    }
 }
 
 #[derive(Template)]
@@ -42,7 +70,7 @@ struct PassagePage {
     decided: String,
     door: String,
     policy: String,
-    model: String,
+    findings: Vec<FindingView>,
     log_index: u64,
     looked_because: String,
 }
@@ -216,10 +244,7 @@ async fn show(
             None => "No report yet".to_owned(),
         },
         policy: passage.policy.clone(),
-        model: passage
-            .model
-            .get(..16)
-            .map_or_else(|| passage.model.clone(), |start| format!("{start}…")),
+        findings: passage.findings.iter().map(finding).collect(),
         log_index: passage.log_index,
         looked_because: reason.to_owned(),
     };

@@ -1,10 +1,11 @@
 //! Passages, door reports and reviews.
 
 use sallyport_domain::{
-    Direction, GateId, OfficerId, PadAssessment, QualityDefect, ReasonCode, SubjectId, Timestamp,
-    TransactionId, Verdict,
+    Direction, GateId, Modality, OfficerId, PadAssessment, QualityDefect, ReasonCode, SubjectId,
+    Timestamp, TransactionId, Verdict,
 };
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
@@ -25,6 +26,17 @@ pub struct ReviewRow {
     pub log_index: u64,
     /// When the gate fetched it and the door order was issued.
     pub fetched_at: Option<Timestamp>,
+}
+
+/// What one captured modality said. The names are those of the audit log; there is no score.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Face, left or right iris.
+    pub modality: Modality,
+    /// SHA-256 of the model that made the probe.
+    pub model: String,
+    /// `not_compared`, `against`, `undecided`, `confirms` or `identifies`.
+    pub verdict: String,
 }
 
 /// A passage with its review, if there is one.
@@ -52,8 +64,10 @@ pub struct PassageRow {
     pub defects: Vec<QualityDefect>,
     /// Policy version.
     pub policy: String,
-    /// Model of the probe; empty when there was none.
+    /// Model of the first probe; empty when there was none.
     pub model: String,
+    /// What was captured, by which model, and what it said about the first candidate.
+    pub findings: Vec<Finding>,
     /// SHA-256 of the request.
     pub request_sha256: String,
     /// The gate's nonce.
@@ -93,7 +107,7 @@ macro_rules! passage_query {
             "CASE WHEN p.attachment_sealed IS NULL THEN 0 ELSE 1 END AS has_picture, ",
             "p.log_index, p.door_outcome, p.door_at, ",
             "r.officer_id, r.verdict AS r_verdict, r.reason_sealed, r.decided_at AS r_decided_at, r.log_index AS r_log_index, ",
-            "r.fetched_at FROM passage p LEFT JOIN review r ON r.transaction_id = p.transaction_id ",
+            "r.fetched_at, p.findings FROM passage p LEFT JOIN review r ON r.transaction_id = p.transaction_id ",
             $tail
         )
     };
@@ -168,6 +182,7 @@ fn passage_row(row: &AnyRow) -> Result<PassageRow, StoreError> {
             .try_get::<Option<i64>, _>(17)?
             .map(Timestamp::from_micros),
         review: review_row(row)?,
+        findings: json(&text(24)?, "passage.findings")?,
     })
 }
 
@@ -199,8 +214,8 @@ impl Write<'_> {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO passage (transaction_id, gate_id, direction, captured_at, decided_at, verdict, reason, candidates, \
-             pad, defects, policy, model, request_sha256, door_nonce, attachment_sealed, log_index) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+             pad, defects, policy, model, request_sha256, door_nonce, attachment_sealed, log_index, findings) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         )
         .bind(row.transaction.to_string())
         .bind(row.gate.to_string())
@@ -218,6 +233,7 @@ impl Write<'_> {
         .bind(row.door_nonce.clone())
         .bind(attachment)
         .bind(signed(row.log_index))
+        .bind(to_json(&row.findings, "passage.findings")?)
         .execute(&mut *self.transaction)
         .await?;
         Ok(())

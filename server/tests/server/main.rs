@@ -12,6 +12,7 @@ pub(crate) const ENGINE: Engine = Engine::Sqlite;
 
 mod common;
 mod console;
+mod irises;
 mod joining;
 mod log;
 mod passages;

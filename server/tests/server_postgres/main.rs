@@ -13,6 +13,8 @@ pub(crate) const ENGINE: Engine = Engine::Postgres;
 mod common;
 #[path = "../server/console.rs"]
 mod console;
+#[path = "../server/irises.rs"]
+mod irises;
 #[path = "../server/joining.rs"]
 mod joining;
 #[path = "../server/log.rs"]

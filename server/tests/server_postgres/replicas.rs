@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sallyport_domain::{OfficerId, SubjectStatus, Verdict};
 use sallyport_protocol::{EnrolmentOutcome, PassageDecision, paths};
+use sallyport_server::state::LiveEvent;
 use sallyport_server::{audit, registry, reviews};
 use sqlx::{Connection as _, PgConnection};
 
@@ -177,7 +178,7 @@ async fn a_passage_here_shows_on_the_pages_there_and_a_review_there_opens_here()
         .await
         .expect("it is told")
         .unwrap();
-    assert_eq!(event.transaction, request.transaction);
+    assert_eq!(event, LiveEvent::Passage(request.transaction));
     let woken = one.state.reviewed.notified();
     tokio::pin!(woken);
     woken.as_mut().enable();
