@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod fsck;
+mod enrolment;
 pub mod gate_api;
 pub mod gates;
 pub mod installation;
