@@ -6,19 +6,22 @@
 mod background;
 mod worker;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sallyport_domain::Timestamp;
 
-use crate::camera::{CameraOpener, HealthBoard, Stage, Supervised, SupervisorPolicy, supervise};
+use crate::camera::{
+    CameraHealth, CameraOpener, HealthBoard, Stage, Supervised, SupervisorPolicy, supervise,
+};
 use crate::capture::CapturePolicy;
 use crate::clock::Stop;
 use crate::deps::Deps;
 use crate::door::{Door, DoorGuard, GuardError, UsedNonces};
 use crate::event::{AgentEvent, EventSink};
+use crate::eyes::Eyes;
 use crate::inbox::Inbox;
 use crate::observe::Observer;
 use crate::renewal::Renewer;
@@ -55,6 +58,14 @@ pub enum StartError {
     Thread(#[from] std::io::Error),
 }
 
+/// The iris camera of a gate.
+pub struct IrisParts {
+    /// The camera.
+    pub camera: (Arc<dyn CameraOpener>, SupervisorPolicy),
+    /// What reads its frames.
+    pub eyes: Eyes,
+}
+
 /// Everything a gate consists of.
 pub struct AgentParts {
     /// Who it is.
@@ -71,6 +82,8 @@ pub struct AgentParts {
     pub cameras: Vec<(Arc<dyn CameraOpener>, SupervisorPolicy)>,
     /// The face pipeline.
     pub observer: Box<dyn Observer>,
+    /// The iris camera, where there is one.
+    pub iris: Option<IrisParts>,
     /// The relay.
     pub door: Box<dyn Door>,
     /// Shared with replay cameras.
@@ -110,6 +123,10 @@ pub(crate) struct Shared {
     pub(crate) direction: sallyport_domain::Direction,
     pub(crate) in_flight: AtomicUsize,
     pub(crate) troubles: AtomicU64,
+    /// What is wrong with the iris camera's pictures although they come.
+    pub(crate) iris_alarm: Mutex<Option<String>>,
+    /// The iris camera's place among the cameras.
+    pub(crate) iris_camera: Option<usize>,
 }
 
 impl Shared {
@@ -120,6 +137,42 @@ impl Shared {
             .server_time()
             .and_then(|time| time.at(self.deps.clock.mono()))
             .map_or(wall, |(_, latest)| latest.max(wall))
+    }
+
+    /// Notes what is wrong with the iris camera's pictures, and says it once.
+    pub(crate) fn set_iris_alarm(&self, alarm: Option<String>) {
+        let mut known = self
+            .iris_alarm
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if *known == alarm {
+            return;
+        }
+        match &alarm {
+            Some(alarm) => tracing::warn!("iris camera: {alarm}"),
+            None => tracing::info!("iris camera: its pictures are used again"),
+        }
+        known.clone_from(&alarm);
+    }
+
+    /// Health of each camera in words: `ok`, or what is wrong.
+    pub(crate) fn camera_texts(&self) -> Vec<(String, String)> {
+        let alarm = self
+            .iris_alarm
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let all = self.board.all().into_iter().enumerate();
+        all.map(|(index, (name, health))| {
+            let text = match &alarm {
+                Some(alarm) if Some(index) == self.iris_camera && health == CameraHealth::Ok => {
+                    alarm.clone()
+                }
+                Some(_) | None => health.text(),
+            };
+            (name, text)
+        })
+        .collect()
     }
 
     /// Sends an event and counts what `run --once` reports as trouble.
@@ -177,6 +230,12 @@ impl Agent {
         let nonces = UsedNonces::open(&parts.state.door_nonces()).map_err(GuardError::from)?;
         let guard = DoorGuard::new(identity.gate.clone(), &identity.answer.door_key, nonces)?;
         let sealing = SealingKey::from_base64(&identity.answer.sealing_key)?;
+        let face_cameras = parts.cameras.len();
+        let mut cameras = parts.cameras;
+        let eyes = parts.iris.map(|iris| {
+            cameras.push(iris.camera);
+            iris.eyes
+        });
         let shared = Arc::new(Shared {
             uplink,
             spool,
@@ -186,12 +245,9 @@ impl Agent {
                 &identity.answer.log_vkey,
                 &*parts.deps.random,
             )?,
-            inbox: Arc::new(Inbox::new(parts.cameras.len())),
+            inbox: Arc::new(Inbox::new(face_cameras, usize::from(eyes.is_some()))),
             board: Arc::new(HealthBoard::new(
-                parts
-                    .cameras
-                    .iter()
-                    .map(|(opener, _)| opener.name().to_owned()),
+                cameras.iter().map(|(opener, _)| opener.name().to_owned()),
             )),
             stage: parts.stage.clone(),
             stop: parts.stop.clone(),
@@ -200,14 +256,15 @@ impl Agent {
             direction: identity.answer.direction,
             in_flight: AtomicUsize::new(0),
             troubles: AtomicU64::new(0),
+            iris_alarm: Mutex::new(None),
+            iris_camera: eyes.is_some().then_some(face_cameras),
             deps: parts.deps.clone(),
         });
         let mut agent = Self {
             shared: shared.clone(),
             threads: Vec::new(),
         };
-        let cameras = parts.cameras.iter().enumerate();
-        for (index, (opener, policy)) in cameras {
+        for (index, (opener, policy)) in cameras.iter().enumerate() {
             let supervised = Supervised {
                 index,
                 opener: opener.clone(),
@@ -224,6 +281,7 @@ impl Agent {
         }
         let own = shared.clone();
         agent.spawn("delivery", move || background::deliver(&own))?;
+        let renewal_state = parts.state.clone();
         let renewer = Renewer::new(
             parts.identity,
             parts.state,
@@ -234,11 +292,18 @@ impl Agent {
         agent.spawn("renewal", move || background::renewals(&own, renewer))?;
         let own = shared.clone();
         let every = parts.heartbeat_every;
-        agent.spawn("heartbeat", move || background::heartbeats(&own, every))?;
+        let state = renewal_state;
+        agent.spawn("heartbeat", move || {
+            background::heartbeats(&own, &state, every)
+        })?;
         let worker = worker::Worker::new(
             shared,
             parts.policy,
-            parts.observer,
+            worker::Seeing {
+                observer: parts.observer,
+                eyes,
+                face_cameras,
+            },
             parts.door,
             guard,
             sealing,

@@ -1,11 +1,13 @@
 //! Cameras: where frames come from, how their health is judged, and how they are kept alive.
 
+mod follow;
 mod live;
 mod replay;
 mod stage;
 mod supervisor;
 mod watchdog;
 
+pub use follow::FollowOpener;
 pub use live::{RtspOpener, V4l2Opener};
 pub use replay::{ReplayOpener, ReplaySettings};
 pub use stage::{Phase, Stage};

@@ -13,6 +13,7 @@ use std::time::Duration;
 use sallyport_domain::{QualityDefect, Timestamp, TransactionId};
 
 use crate::clock::Mono;
+use crate::eyes::EyeProgress;
 pub use types::{Action, Answer, CapturePolicy, Event, Message, Now, Sighting};
 
 /// A person being acquired.
@@ -27,6 +28,9 @@ pub struct Acquiring {
     defects: BTreeMap<QualityDefect, u32>,
     cue: Option<(QualityDefect, Mono)>,
     crowd: Option<(u8, Mono)>,
+    /// Since when the face is complete.
+    complete: Option<Mono>,
+    eyes: EyeProgress,
 }
 
 /// Someone who waits for an answer.
@@ -124,6 +128,7 @@ fn seen(
                 Acquiring {
                     track,
                     samples: 0,
+                    complete: None,
                     ..acquiring
                 },
                 sighting,
@@ -152,7 +157,17 @@ impl Acquiring {
             defects: BTreeMap::new(),
             cue: None,
             crowd: None,
+            complete: None,
+            eyes: EyeProgress::NotExpected,
         }
+    }
+
+    /// Whether a request can be made: the face is complete, and the eyes are, or took too long. A
+    /// dead or blind iris camera costs that long at most and decides nothing.
+    fn is_ready(&self, now: Mono, policy: &CapturePolicy) -> bool {
+        self.complete.is_some_and(|since| {
+            self.eyes != EyeProgress::Collecting || now.since(since) >= policy.iris_wait
+        })
     }
 
     /// Defects, most frequent first.
@@ -190,6 +205,15 @@ fn acquire(
         .iter()
         .copied()
         .chain(several.then_some(QualityDefect::SeveralFaces))
+        // First the face, then the eyes: two cues at once help nobody.
+        .chain(
+            sighting
+                .eyes
+                .defects
+                .iter()
+                .copied()
+                .filter(|_| sighting.defects.is_empty() && !several),
+        )
     {
         *acquiring.defects.entry(defect).or_default() += 1;
         let due = acquiring
@@ -200,8 +224,14 @@ fn acquire(
             actions.push(Action::Show(Message::Cue(defect)));
         }
     }
+    acquiring.eyes = sighting.eyes.progress;
     let alone = acquiring.people(now.mono) <= 1;
     if acquiring.samples >= policy.samples_wanted.max(1) && alone {
+        acquiring.complete.get_or_insert(now.mono);
+    } else {
+        acquiring.complete = None;
+    }
+    if acquiring.is_ready(now.mono, policy) {
         return submit(&acquiring, now, policy, actions);
     }
     State::Acquiring(acquiring)
@@ -216,6 +246,7 @@ fn submit(
     actions.push(Action::Show(Message::Wait));
     actions.push(Action::Submit {
         transaction: acquiring.fresh,
+        track: acquiring.track,
         people: acquiring.people(now.mono),
         defects: acquiring.frequent(),
     });
@@ -339,7 +370,8 @@ fn expire(state: State, now: Now, policy: &CapturePolicy, actions: &mut Vec<Acti
         State::Acquiring(acquiring) => {
             let timed_out = now.mono.since(acquiring.began) >= policy.acquire_timeout;
             let gone = left(acquiring.last_seen);
-            if timed_out && !gone && acquiring.samples > 0 {
+            let ready = acquiring.is_ready(now.mono, policy);
+            if (timed_out || ready) && !gone && acquiring.samples > 0 {
                 return submit(&acquiring, now, policy, actions);
             }
             if !timed_out && !gone {

@@ -24,6 +24,7 @@ Examples:
   sallyport-gate run --config gate.toml
   sallyport-gate import people/ --state state --category visitor
   sallyport-gate probe picture.jpg --out seen.png
+  sallyport-gate probe --iris eye.png --eye left --out seen/
 
 A gate joins once with a token from `sallyport-server gate token`, then runs. The decisions are the
 server's; without it the door stays shut and the person is told to call an officer.";
@@ -70,14 +71,17 @@ columns path,person,category; paths start at its folder. Run the same command ag
 an interruption: the report file remembers what is done. Refused pictures are named with what to do
 about them and don't stop the rest. Exit status: 0 all enrolled, 2 something was refused.")]
     Import(import::ImportArgs),
-    /// Show what the face pipeline sees in one picture.
+    /// Show what the face or iris pipeline sees in one picture.
     #[command(after_help = "\
 Examples:
   sallyport-gate probe picture.jpg
   sallyport-gate probe picture.jpg --out seen.png
   sallyport-gate probe picture.jpg --json
+  sallyport-gate probe --iris eye.png --eye left --out seen/
+  sallyport-gate probe --iris strip-with-both-eyes.png --json
 
-Exit status: 0 when exactly one usable face was found, 2 otherwise.")]
+Exit status: 0 when exactly one usable face, or only usable eyes, were found, 2 otherwise. Under the
+profile nsw-2014 no picture of an eye is written.")]
     Probe(probe::ProbeArgs),
     /// List USB cameras, or check the configured ones.
     #[command(after_help = "\

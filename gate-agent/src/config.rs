@@ -1,5 +1,7 @@
 //! `gate.toml`. Unknown keys are refused, so that a misspelt one is not silently ignored.
 
+mod iris;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use serde::Deserialize;
 
 use crate::camera::{ReplaySettings, SupervisorPolicy, WatchdogPolicy};
 use crate::capture::CapturePolicy;
+pub use iris::{IrisCameraConfig, Profile};
 
 /// Why a configuration is not used.
 #[derive(Debug, thiserror::Error)]
@@ -44,12 +47,18 @@ pub enum ConfigError {
 pub struct Config {
     /// State folder of the joined gate.
     pub state: PathBuf,
-    /// Seconds between heartbeats, 1 to 30. Orders after a review need fresh ones.
+    /// Seconds between heartbeats, at most 5: a changed audit log must be noticed within 10 seconds.
     #[serde(default = "five")]
     pub heartbeat_s: f64,
     /// Cameras, the preferred one first.
     #[serde(default, rename = "camera")]
     pub cameras: Vec<CameraConfig>,
+    /// The near-infrared camera for irises, where the gate has one.
+    #[serde(default)]
+    pub iris_camera: Option<IrisCameraConfig>,
+    /// The jurisdiction's profile.
+    #[serde(default)]
+    pub profile: Option<Profile>,
     /// The door.
     pub door: DoorConfig,
     /// Time-outs of capture.
@@ -247,6 +256,7 @@ pub struct CaptureConfig {
     pub leave_after_s: f64,
     pub review_leave_after_s: f64,
     pub cue_interval_s: f64,
+    pub iris_wait_s: f64,
 }
 
 impl Default for CaptureConfig {
@@ -261,6 +271,7 @@ impl Default for CaptureConfig {
             leave_after_s: policy.leave_after.as_secs_f64(),
             review_leave_after_s: policy.review_leave_after.as_secs_f64(),
             cue_interval_s: policy.cue_interval.as_secs_f64(),
+            iris_wait_s: policy.iris_wait.as_secs_f64(),
         }
     }
 }
@@ -278,6 +289,7 @@ impl CaptureConfig {
             leave_after: seconds(self.leave_after_s),
             review_leave_after: seconds(self.review_leave_after_s),
             cue_interval: seconds(self.cue_interval_s),
+            iris_wait: seconds(self.iris_wait_s),
         }
     }
 }
@@ -325,6 +337,12 @@ impl Config {
         Ok(config)
     }
 
+    /// The cameras, the iris camera last.
+    pub fn all_cameras(&self) -> impl Iterator<Item = &CameraConfig> {
+        let iris = self.iris_camera.iter().map(|iris| &iris.camera);
+        self.cameras.iter().chain(iris)
+    }
+
     fn check(&self) -> Result<(), String> {
         let within = |name: &str, value: f64, low: f64, high: f64| {
             if value.is_finite() && (low..=high).contains(&value) {
@@ -333,7 +351,7 @@ impl Config {
                 Err(format!("{name} must lie between {low} and {high} seconds"))
             }
         };
-        within("heartbeat_s", self.heartbeat_s, 0.05, 30.0)?;
+        within("heartbeat_s", self.heartbeat_s, 0.05, 5.0)?;
         let capture = &self.capture;
         within(
             "capture.acquire_timeout_s",
@@ -357,15 +375,16 @@ impl Config {
             60.0,
         )?;
         within("capture.cue_interval_s", capture.cue_interval_s, 0.0, 10.0)?;
+        within("capture.iris_wait_s", capture.iris_wait_s, 0.0, 10.0)?;
         if !(1..=5).contains(&capture.samples_wanted) {
             return Err("capture.samples_wanted must lie between 1 and 5".to_owned());
         }
         if self.cameras.is_empty() {
             return Err("there is no [[camera]]; add at least one".to_owned());
         }
-        for (index, camera) in self.cameras.iter().enumerate() {
-            if self
-                .cameras
+        let all: Vec<&CameraConfig> = self.all_cameras().collect();
+        for (index, camera) in all.iter().enumerate() {
+            if all
                 .iter()
                 .skip(index + 1)
                 .any(|other| other.name() == camera.name())
@@ -398,7 +417,8 @@ impl Config {
         anchor(&mut self.state);
         let DoorConfig::Simulated { folder: door, .. } = &mut self.door;
         anchor(door);
-        for camera in &mut self.cameras {
+        let iris = self.iris_camera.iter_mut().map(|iris| &mut iris.camera);
+        for camera in self.cameras.iter_mut().chain(iris) {
             if let CameraConfig::Replay(replay) = camera {
                 anchor(&mut replay.path);
             }

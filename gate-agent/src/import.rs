@@ -278,6 +278,9 @@ impl Importer<'_> {
                 EnrolmentRefusal::InconsistentSamples => {
                     "the pictures do not look like one person; sort them and import again"
                 }
+                EnrolmentRefusal::SameEyeUnderBothNames => {
+                    "the left and the right iris are the same eye; check which picture is which, and whether the camera mirrors"
+                }
                 EnrolmentRefusal::PossibleDuplicate => {
                     "somebody enrolled already looks alike; an officer must review it in the console"
                 }

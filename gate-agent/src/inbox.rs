@@ -13,6 +13,8 @@ pub(crate) struct Inbox<N> {
 }
 
 struct Inner<N> {
+    /// The first so many cameras wake the worker; frames of others wait until it looks.
+    waking: usize,
     /// One slot per camera. A newer frame replaces an older one that nobody took: frames are
     /// dropped, never queued, so latency does not grow when analysis is slower than the camera.
     frames: Vec<Option<Arc<Frame>>>,
@@ -22,9 +24,11 @@ struct Inner<N> {
 }
 
 impl<N> Inbox<N> {
-    pub(crate) fn new(cameras: usize) -> Self {
+    pub(crate) fn new(waking: usize, others: usize) -> Self {
+        let cameras = waking.saturating_add(others);
         Self {
             inner: Mutex::new(Inner {
+                waking,
                 frames: (0..cameras).map(|_| None).collect(),
                 notes: VecDeque::new(),
             }),
@@ -58,7 +62,8 @@ impl<N> Inbox<N> {
         let _unused = self
             .changed
             .wait_timeout_while(guard, timeout, |inner| {
-                inner.notes.is_empty() && inner.frames.iter().all(Option::is_none)
+                inner.notes.is_empty()
+                    && inner.frames.iter().take(inner.waking).all(Option::is_none)
             })
             .unwrap_or_else(PoisonError::into_inner);
     }

@@ -13,6 +13,7 @@ pub mod config;
 pub mod deps;
 pub mod door;
 pub mod event;
+pub mod eyes;
 pub mod import;
 pub mod join;
 pub mod observe;

@@ -158,6 +158,28 @@ impl StateFolder {
             .map_err(|source| io_error("cannot write", &path, source))
     }
 
+    /// Keeps what `status` says of the cameras.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep_health(&self, cameras: &[(String, String)]) -> Result<(), StateError> {
+        let path = self.root.join("cameras.json");
+        let text =
+            serde_json::to_vec_pretty(cameras).map_err(|_| StateError::Damaged(path.clone()))?;
+        durable::replace(&path, &text, 0o600)
+            .map_err(|source| io_error("cannot write", &path, source))
+    }
+
+    /// Name and health of each camera as the agent wrote it last; empty when it did not, or when the
+    /// file is no longer readable.
+    #[must_use]
+    pub fn health(&self) -> Vec<(String, String)> {
+        fs::read(self.root.join("cameras.json"))
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default()
+    }
+
     /// Keeps the server's answer.
     ///
     /// # Errors

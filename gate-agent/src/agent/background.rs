@@ -9,6 +9,7 @@ use sallyport_protocol::{Heartbeat, HeartbeatAnswer, PROTOCOL_VERSION};
 use super::Shared;
 use crate::event::AgentEvent;
 use crate::renewal::{Attempts, Phase, Renewer};
+use crate::state::StateFolder;
 
 /// Pause between looks at the spool.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -74,19 +75,23 @@ fn deliver_all(shared: &Shared, told: &mut BTreeSet<u64>) -> Result<(), ()> {
 }
 
 /// Tells the server at once and then every so often how the gate is.
-pub(super) fn heartbeats(shared: &Arc<Shared>, every: Duration) {
+pub(super) fn heartbeats(shared: &Arc<Shared>, state: &StateFolder, every: Duration) {
     let mut failing = false;
+    let mut written = None;
     loop {
+        let cameras = shared.camera_texts();
+        if written.as_ref() != Some(&cameras) {
+            // For `status` only; a full disk must not stop the heartbeat.
+            match state.keep_health(&cameras) {
+                Ok(()) => written = Some(cameras.clone()),
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
         let heartbeat = Heartbeat {
             version: PROTOCOL_VERSION,
             gate: shared.gate.clone(),
             now: shared.deps.clock.wall(),
-            cameras: shared
-                .board
-                .all()
-                .into_iter()
-                .map(|(name, health)| (name, health.text()))
-                .collect(),
+            cameras: cameras.clone(),
             spooled: u64::try_from(shared.spool.waiting()).unwrap_or(u64::MAX),
             log: Some(shared.witness.seen()),
         };

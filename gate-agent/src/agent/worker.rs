@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sallyport_domain::{TransactionId, Verdict};
+use sallyport_domain::{Timestamp, TransactionId, Verdict};
 use sallyport_protocol::{DoorOutcome, FailedAcquisition, PROTOCOL_VERSION};
 use sallyport_vision::Frame;
 
@@ -16,7 +16,8 @@ use crate::capture::{Action, Answer, CapturePolicy, Event, Message, Now, Sightin
 use crate::clock::Mono;
 use crate::door::{Door, DoorGuard, Expected, ReleasePermit};
 use crate::event::AgentEvent;
-use crate::observe::Observer;
+use crate::eyes::{Companion, Eyes, EyesSeen};
+use crate::observe::{Observed, Observer};
 use crate::seal::SealingKey;
 
 /// How long the worker sleeps when nothing comes; time-outs are noticed this late at most.
@@ -31,10 +32,21 @@ struct Open {
     cancel: Arc<AtomicBool>,
 }
 
+/// What the worker sees with.
+pub(super) struct Seeing {
+    pub(super) observer: Box<dyn Observer>,
+    pub(super) eyes: Option<Eyes>,
+    pub(super) face_cameras: usize,
+}
+
 pub(super) struct Worker {
     shared: Arc<Shared>,
     policy: CapturePolicy,
     observer: Box<dyn Observer>,
+    /// The eyes, where the gate has an iris camera.
+    eyes: Option<Eyes>,
+    /// How many cameras show faces; the iris camera comes after them.
+    face_cameras: usize,
     door: Box<dyn Door>,
     guard: DoorGuard,
     sealing: SealingKey,
@@ -44,6 +56,7 @@ pub(super) struct Worker {
     camera: Option<usize>,
     outcomes: u64,
     blind: bool,
+    eyes_blind: bool,
     ended_since: Option<Mono>,
 }
 
@@ -51,7 +64,7 @@ impl Worker {
     pub(super) fn new(
         shared: Arc<Shared>,
         policy: CapturePolicy,
-        observer: Box<dyn Observer>,
+        seeing: Seeing,
         door: Box<dyn Door>,
         guard: DoorGuard,
         sealing: SealingKey,
@@ -60,7 +73,9 @@ impl Worker {
         Self {
             shared,
             policy,
-            observer,
+            observer: seeing.observer,
+            eyes: seeing.eyes,
+            face_cameras: seeing.face_cameras,
             door,
             guard,
             sealing,
@@ -70,6 +85,7 @@ impl Worker {
             camera: None,
             outcomes: 0,
             blind: false,
+            eyes_blind: false,
             ended_since: None,
         }
     }
@@ -83,7 +99,9 @@ impl Worker {
             }
             match self.newest_frame() {
                 Some(frame) => {
-                    self.look(&frame);
+                    // Taken at the same moment as the colour frame, before its analysis takes time.
+                    let infrared = self.shared.inbox.take_frame(self.face_cameras);
+                    self.look(&frame, infrared.as_ref());
                     self.publish();
                     self.shared.stage.frame_analysed();
                 }
@@ -101,7 +119,7 @@ impl Worker {
 
     /// The newest frame of the preferred camera that works.
     fn newest_frame(&mut self) -> Option<Arc<Frame>> {
-        let working = self.shared.board.first_working()?;
+        let working = self.shared.board.first_working(self.face_cameras)?;
         if self.camera != Some(working) {
             if self.camera.is_some() {
                 // Another camera sees other boxes: tracks do not carry over.
@@ -112,7 +130,7 @@ impl Worker {
         self.shared.inbox.take_frame(working)
     }
 
-    fn look(&mut self, frame: &Arc<Frame>) {
+    fn look(&mut self, frame: &Arc<Frame>, infrared: Option<&Arc<Frame>>) {
         let observed = match self.observer.observe(frame) {
             Ok(observed) => observed,
             Err(error) => {
@@ -137,13 +155,54 @@ impl Worker {
                 return self.step(Event::Tick);
             }
         };
+        let eyes = self.look_at_eyes(&observed, frame.captured_at, infrared);
         self.step(Event::Seen(Sighting {
+            eyes,
             track: observed.track,
             people: observed.people,
             samples: observed.samples,
             defects: observed.defects,
             fresh,
         }));
+    }
+
+    /// The eyes of the person in a colour frame. Whatever fails here, the passage goes on without.
+    fn look_at_eyes(
+        &mut self,
+        observed: &Observed,
+        captured_at: Timestamp,
+        infrared: Option<&Arc<Frame>>,
+    ) -> EyesSeen {
+        let wanted = matches!(self.state, State::Idle | State::Acquiring(_));
+        let hoped_for = self.shared.board.may_give_frames(self.face_cameras);
+        let Some(eyes) = self.eyes.as_mut().filter(|_| wanted && hoped_for) else {
+            return EyesSeen::default();
+        };
+        let companion = Companion {
+            track: observed.track,
+            alone: observed.people <= 1,
+            captured_at,
+        };
+        let seen = eyes.look(companion, infrared.map(|frame| &**frame));
+        let alarm = eyes.alarm();
+        self.shared.set_iris_alarm(alarm.map(str::to_owned));
+        match seen {
+            Ok(seen) => {
+                self.eyes_blind = false;
+                seen
+            }
+            Err(error) => {
+                let problem = format!(
+                    "iris pictures cannot be analysed: {error}; run `sallyport-gate probe --iris` on one"
+                );
+                if !self.eyes_blind {
+                    self.eyes_blind = true;
+                    self.trouble(&problem);
+                }
+                self.shared.set_iris_alarm(Some(problem));
+                EyesSeen::default()
+            }
+        }
     }
 
     fn step(&mut self, event: Event) {
@@ -167,10 +226,11 @@ impl Worker {
             Action::Show(message) => self.show(message),
             Action::Submit {
                 transaction,
+                track,
                 people,
                 defects,
             } => {
-                if let Err(problem) = self.submit(transaction, people, defects) {
+                if let Err(problem) = self.submit(transaction, track, people, defects) {
                     self.undecided(transaction, problem);
                 }
             }
@@ -217,6 +277,9 @@ impl Worker {
             }
             Action::Reset => {
                 self.observer.reset();
+                if let Some(eyes) = &mut self.eyes {
+                    eyes.reset();
+                }
                 self.open = None;
                 self.shared.emit(AgentEvent::Idle);
             }
@@ -269,6 +332,14 @@ impl Worker {
             return;
         };
         let answer = match (decision.verdict, &decision.door_order) {
+            (Verdict::Grant, Some(_)) if self.shared.witness.alarm().is_some() => {
+                self.not_released(
+                    transaction,
+                    "the audit log is not trustworthy; an officer must decide at the gate",
+                );
+                self.reject(transaction);
+                Answer::Failed
+            }
             (Verdict::Grant, Some(order)) => {
                 let now = self.shared.deps.clock.mono();
                 let server_time = self.shared.uplink.server_time();

@@ -127,7 +127,7 @@ fn scenes(folder: &Path) -> Result<Vec<Vec<PathBuf>>, CameraError> {
     Ok(folders)
 }
 
-fn sorted(folder: &Path) -> Result<Vec<PathBuf>, CameraError> {
+pub(super) fn sorted(folder: &Path) -> Result<Vec<PathBuf>, CameraError> {
     let failed = |error: std::io::Error| {
         CameraError(format!("{} cannot be read: {error}", folder.display()))
     };
@@ -192,12 +192,34 @@ impl Camera for Replay {
         }
         self.analysed = Some(self.stage.analysed());
         if let Content::Video(source) = &mut self.content {
-            return source
+            let frame = source
                 .read(self.clock.wall())
-                .map_err(|error| CameraError(error.to_string()));
+                .map_err(|error| CameraError(error.to_string()))?;
+            if frame.is_none() {
+                self.stage.end_scenes();
+            }
+            return Ok(frame);
         }
-        self.next_picture()
+        let frame = self.next_picture()?;
+        match self.place {
+            Place::Scene { scene, picture, .. } => {
+                let path = self.path(scene, picture);
+                let name = path.as_deref().and_then(scene_name);
+                self.stage.show_scene(name.as_deref());
+            }
+            Place::Start(_) | Place::Gap { .. } => self.stage.show_scene(None),
+        }
+        if frame.is_none() {
+            self.stage.end_scenes();
+        }
+        Ok(frame)
     }
+}
+
+/// The name of the folder that a picture lies in.
+fn scene_name(picture: &Path) -> Option<String> {
+    let folder = picture.parent()?.file_name()?;
+    Some(folder.to_string_lossy().into_owned())
 }
 
 impl Replay {

@@ -23,8 +23,12 @@ pub struct Stage {
     changed: Condvar,
 }
 
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 struct Inner {
+    /// The scene that the face camera's replay shows; `None` between scenes.
+    scene: Option<String>,
+    /// The face camera's replay is over.
+    over: bool,
     phase: Phase,
     idle: bool,
     outcomes: u64,
@@ -39,6 +43,31 @@ impl Stage {
         inner.phase = phase;
         inner.idle = idle;
         inner.outcomes = outcomes;
+    }
+
+    /// The face camera's replay says which scene it shows.
+    pub fn show_scene(&self, scene: Option<&str>) {
+        let mut inner = self.lock();
+        if inner.scene.as_deref() != scene {
+            inner.scene = scene.map(str::to_owned);
+        }
+    }
+
+    /// The scene shown; `None` between scenes.
+    #[must_use]
+    pub fn scene(&self) -> Option<String> {
+        self.lock().scene.clone()
+    }
+
+    /// The face camera's replay is over.
+    pub fn end_scenes(&self) {
+        self.lock().over = true;
+    }
+
+    /// Whether the face camera's replay is over.
+    #[must_use]
+    pub fn scenes_are_over(&self) -> bool {
+        self.lock().over
     }
 
     /// A frame was analysed.

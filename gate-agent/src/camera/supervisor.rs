@@ -104,12 +104,22 @@ impl HealthBoard {
             .clone()
     }
 
-    /// The first camera in configured order that works: the one that is looked through.
+    /// The first of the first `among` cameras that works: the one that is looked through.
     #[must_use]
-    pub fn first_working(&self) -> Option<usize> {
+    pub fn first_working(&self, among: usize) -> Option<usize> {
         self.all()
             .iter()
+            .take(among)
             .position(|(_, health)| *health == CameraHealth::Ok)
+    }
+
+    /// Whether frames of a camera can be hoped for.
+    #[must_use]
+    pub fn may_give_frames(&self, camera: usize) -> bool {
+        matches!(
+            self.all().get(camera),
+            Some((_, CameraHealth::Ok | CameraHealth::Opening))
+        )
     }
 
     /// Sets a camera's health; says whether it changed.

@@ -5,6 +5,7 @@
 
 use super::*;
 use crate::door::ReleasePermit;
+use crate::eyes::EyesSeen;
 use proptest::prelude::*;
 use sallyport_domain::ReasonCode;
 
@@ -17,6 +18,7 @@ const POLICY: CapturePolicy = CapturePolicy {
     leave_after: Duration::from_secs(2),
     review_leave_after: Duration::from_secs(4),
     cue_interval: Duration::from_secs(1),
+    iris_wait: Duration::from_millis(1_500),
 };
 
 fn id(n: u8) -> TransactionId {
@@ -29,6 +31,7 @@ struct Drive {
     mono_ms: u64,
     wall_ms: i64,
     fresh: u8,
+    eyes: EyesSeen,
 }
 
 impl Drive {
@@ -38,6 +41,7 @@ impl Drive {
             mono_ms: 0,
             wall_ms: 1_000_000,
             fresh: 0,
+            eyes: EyesSeen::default(),
         }
     }
 
@@ -64,6 +68,7 @@ impl Drive {
             people: u8::from(track.is_some()),
             samples,
             defects: defects.to_vec(),
+            eyes: self.eyes.clone(),
             fresh: id(self.fresh),
         };
         self.step(Event::Seen(sighting))
@@ -319,6 +324,82 @@ fn current(state: &State) -> Option<TransactionId> {
     }
 }
 
+#[test]
+fn the_eyes_get_a_little_time_and_a_blind_iris_camera_blocks_nobody() {
+    let submitted = |actions: &[Action]| {
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::Submit { track: 7, .. }))
+    };
+    let policy = POLICY;
+    let wait = u64::try_from(policy.iris_wait.as_millis()).unwrap();
+
+    // Complete eyes: at once.
+    let mut drive = Drive::new();
+    drive.eyes.progress = EyeProgress::Complete;
+    assert!(submitted(&drive.see(Some(7), policy.samples_wanted, &[])));
+
+    // Eyes still being collected: the cue is theirs, and the time is bounded.
+    let mut drive = Drive::new();
+    drive.eyes = EyesSeen {
+        progress: EyeProgress::Collecting,
+        defects: vec![QualityDefect::EyesClosed],
+    };
+    let actions = drive.see(Some(7), policy.samples_wanted, &[]);
+    assert!(!submitted(&actions));
+    assert!(actions.iter().any(|action| matches!(
+        action,
+        Action::Show(Message::Cue(QualityDefect::EyesClosed))
+    )));
+    let mut waited = 0;
+    while !submitted(&drive.see(Some(7), policy.samples_wanted, &[])) {
+        waited += 100;
+        assert!(waited <= wait + 100, "the eyes blocked the passage");
+    }
+    assert!(waited + 100 >= wait);
+
+    // The same when no more frames come: the clock alone ends it.
+    let mut drive = Drive::new();
+    drive.eyes.progress = EyeProgress::Collecting;
+    assert!(!submitted(&drive.see(Some(7), policy.samples_wanted, &[])));
+    drive.pass(wait);
+    assert!(submitted(&drive.step(Event::Tick)));
+
+    // The iris camera dies while the eyes are collected.
+    let mut drive = Drive::new();
+    drive.eyes.progress = EyeProgress::Collecting;
+    assert!(!submitted(&drive.see(Some(7), policy.samples_wanted, &[])));
+    drive.eyes.progress = EyeProgress::NotExpected;
+    assert!(submitted(&drive.see(Some(7), policy.samples_wanted, &[])));
+
+    // Eyes alone make no request: the face is needed.
+    let mut drive = Drive::new();
+    drive.eyes.progress = EyeProgress::Complete;
+    assert!(!submitted(&drive.see(
+        Some(7),
+        0,
+        &[QualityDefect::Blurred]
+    )));
+}
+
+#[test]
+fn a_face_defect_is_said_before_an_eye_defect() {
+    let mut drive = Drive::new();
+    drive.eyes = EyesSeen {
+        progress: EyeProgress::Collecting,
+        defects: vec![QualityDefect::NoEye],
+    };
+    let actions = drive.see(Some(7), 0, &[QualityDefect::TooSmall]);
+    let cues: Vec<QualityDefect> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Show(Message::Cue(defect)) => Some(*defect),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(cues, [QualityDefect::TooSmall]);
+}
+
 proptest! {
     /// Whatever happens, a door opens only on a permit of the transaction that is being decided,
     /// for a person seen just now, and at most once per transaction.
@@ -342,6 +423,14 @@ proptest! {
                         people,
                         samples,
                         defects: if good { vec![] } else { vec![QualityDefect::Blurred] },
+                        eyes: EyesSeen {
+                            progress: match drive.fresh % 3 {
+                                0 => EyeProgress::NotExpected,
+                                1 => EyeProgress::Collecting,
+                                _ => EyeProgress::Complete,
+                            },
+                            defects: vec![],
+                        },
                         fresh,
                     }))
                 }

@@ -6,6 +6,7 @@ use sallyport_domain::{QualityDefect, ReasonCode, Timestamp, TransactionId};
 
 use crate::clock::Mono;
 use crate::door::ReleasePermit;
+use crate::eyes::EyesSeen;
 
 /// Time-outs and limits of capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct CapturePolicy {
     pub review_leave_after: Duration,
     /// A cue stays at least this long before another replaces it.
     pub cue_interval: Duration,
+    /// Once the face is complete, the eyes get at most this long more.
+    pub iris_wait: Duration,
 }
 
 impl Default for CapturePolicy {
@@ -39,6 +42,7 @@ impl Default for CapturePolicy {
             leave_after: Duration::from_secs(2),
             review_leave_after: Duration::from_secs(8),
             cue_interval: Duration::from_secs(1),
+            iris_wait: Duration::from_millis(1_500),
         }
     }
 }
@@ -63,6 +67,8 @@ pub struct Sighting {
     pub samples: u8,
     /// What is wrong with this frame; empty when it gave a sample.
     pub defects: Vec<QualityDefect>,
+    /// How far the eyes are, and what is wrong with them.
+    pub eyes: EyesSeen,
     /// A fresh id, used if this frame completes a capture.
     pub fresh: TransactionId,
 }
@@ -152,6 +158,8 @@ pub enum Action {
     Submit {
         /// Its id.
         transaction: TransactionId,
+        /// Whose samples.
+        track: u64,
         /// People seen during the last moments.
         people: u8,
         /// Defects of samples passed over, most frequent first.

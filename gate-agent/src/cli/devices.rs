@@ -25,7 +25,11 @@ pub(super) fn devices(args: &DevicesArgs, deps: &Deps) -> anyhow::Result<ExitCod
     };
     let config = Config::load(path)?;
     let mut working = true;
-    let openers = run::openers(&config, deps, &Arc::new(Stage::default()), &Stop::default());
+    let (stage, stop) = (Arc::new(Stage::default()), Stop::default());
+    let mut openers = run::openers(&config, deps, &stage, &stop);
+    if let Some(iris) = &config.iris_camera {
+        openers.push(run::iris_opener(iris, deps, &stage, &stop));
+    }
     for (opener, _) in openers {
         let said = match opener.open().and_then(|mut camera| camera.next_frame()) {
             Ok(Some(frame)) => format!("{} x {} pixels, ok", frame.width(), frame.height()),

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use sallyport_vision::{FacePipeline, ModelManifest, QualityPolicy, Runtime};
+use sallyport_vision::{
+    FacePipeline, IrisPipeline, IrisQualityPolicy, ModelManifest, QualityPolicy, Runtime,
+};
 
 use crate::config::VisionConfig;
 
@@ -23,12 +25,17 @@ pub(super) struct ModelFlags {
 }
 
 impl ModelFlags {
-    /// Loads the pipeline: flags win over the configuration, which wins over the usual places.
+    /// Loads the face pipeline.
     pub(super) fn pipeline(
         &self,
         config: &VisionConfig,
         quality: QualityPolicy,
     ) -> anyhow::Result<FacePipeline> {
+        self.open(config)?.face(quality)
+    }
+
+    /// Finds the models: flags win over the configuration, which wins over the usual places.
+    pub(super) fn open(&self, config: &VisionConfig) -> anyhow::Result<Models> {
         let models = find(
             self.models.as_ref().or(config.models.as_ref()),
             &[".cache/models", "share/sallyport/models"],
@@ -55,7 +62,40 @@ impl ModelFlags {
         )?;
         let runtime = Runtime::load(&library, config.provider, config.threads.max(1))?;
         let manifest = ModelManifest::load(&manifest)?;
-        Ok(FacePipeline::new(&runtime, &manifest, &models, quality)?)
+        Ok(Models {
+            runtime,
+            manifest,
+            folder: models,
+        })
+    }
+}
+
+/// Where the models are, and what runs them.
+pub(super) struct Models {
+    runtime: Runtime,
+    manifest: ModelManifest,
+    folder: PathBuf,
+}
+
+impl Models {
+    /// Loads the face pipeline.
+    pub(super) fn face(&self, quality: QualityPolicy) -> anyhow::Result<FacePipeline> {
+        Ok(FacePipeline::new(
+            &self.runtime,
+            &self.manifest,
+            &self.folder,
+            quality,
+        )?)
+    }
+
+    /// Loads the iris pipeline.
+    pub(super) fn iris(&self) -> anyhow::Result<IrisPipeline> {
+        Ok(IrisPipeline::new(
+            &self.runtime,
+            &self.manifest,
+            &self.folder,
+            IrisQualityPolicy::default(),
+        )?)
     }
 }
 

@@ -1,23 +1,41 @@
 //! `probe`: what the face pipeline sees in one picture. No comparison, so no comparison score.
 
+mod iris;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
+use sallyport_domain::Eye;
 use sallyport_vision::{Frame, FrameAnalysis, QualityPolicy, annotate};
 
 use super::{ModelFlags, say};
-use crate::config::VisionConfig;
+use crate::config::{Profile, VisionConfig};
 use crate::deps::Deps;
 
 #[derive(Debug, Args)]
 pub(super) struct ProbeArgs {
     /// JPEG, PNG or BMP file.
     picture: PathBuf,
-    /// Write the picture with boxes and landmarks to this PNG file.
+    /// Face: write the picture with boxes and landmarks to this PNG file. Iris: folder for the overlay and the unrolled iris.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// The picture is near-infrared: look at the irises.
+    #[arg(long)]
+    iris: bool,
+    /// The picture shows this eye of the subject and nothing else; without it both eyes are looked for.
+    #[arg(long, requires = "iris", value_parser = eye)]
+    eye: Option<Eye>,
+    /// Configuration of the gate whose profile holds.
+    #[arg(long, requires = "iris")]
+    config: Option<PathBuf>,
+    /// Profile that holds, such as nsw-2014.
+    #[arg(long, requires = "iris", env = "SALLYPORT_PROFILE")]
+    profile: Option<Profile>,
+    /// The picture is a development picture, to which the profile does not apply.
+    #[arg(long, requires = "iris")]
+    development: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -25,7 +43,18 @@ pub(super) struct ProbeArgs {
     models: ModelFlags,
 }
 
+fn eye(text: &str) -> Result<Eye, String> {
+    match text {
+        "left" => Ok(Eye::Left),
+        "right" => Ok(Eye::Right),
+        _ => Err("use left or right, as the subject says it".to_owned()),
+    }
+}
+
 pub(super) fn probe(args: &ProbeArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
+    if args.iris {
+        return iris::probe(args, deps);
+    }
     let bytes = read_picture(&args.picture)?;
     let frame = Frame::decode("probe", deps.clock.wall(), &bytes)
         .with_context(|| format!("{} cannot be used", args.picture.display()))?;

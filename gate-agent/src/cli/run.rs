@@ -11,13 +11,16 @@ use clap::Args;
 use sallyport_vision::QualityPolicy;
 
 use super::ModelFlags;
-use crate::agent::{Agent, AgentParts};
-use crate::camera::{CameraOpener, ReplayOpener, RtspOpener, Stage, SupervisorPolicy, V4l2Opener};
+use crate::agent::{Agent, AgentParts, IrisParts};
+use crate::camera::{
+    CameraOpener, FollowOpener, ReplayOpener, RtspOpener, Stage, SupervisorPolicy, V4l2Opener,
+};
 use crate::clock::Stop;
-use crate::config::{CameraConfig, Config, DoorConfig};
+use crate::config::{CameraConfig, Config, DoorConfig, IrisCameraConfig};
 use crate::deps::Deps;
 use crate::door::{Door, SimulatedDoor};
 use crate::event::{AgentEvent, EventSink};
+use crate::eyes::{Eyes, IrisReader};
 use crate::observe::FaceObserver;
 use crate::spool::FileDisk;
 use crate::state::StateFolder;
@@ -37,7 +40,31 @@ pub(super) struct RunArgs {
     models: ModelFlags,
 }
 
-/// Opens the cameras of a configuration.
+/// The iris camera of a configuration.
+pub(super) fn iris_opener(
+    iris: &IrisCameraConfig,
+    deps: &Deps,
+    stage: &Arc<Stage>,
+    stop: &Stop,
+) -> (Arc<dyn CameraOpener>, SupervisorPolicy) {
+    let supervision = iris.camera.supervision();
+    match &iris.camera {
+        CameraConfig::Replay(replay) if replay.path.is_dir() => {
+            let opener = FollowOpener::new(
+                &replay.name,
+                replay.path.clone(),
+                replay.rate_fps,
+                stage.clone(),
+                deps.clock.clone(),
+                stop.clone(),
+            );
+            (Arc::new(opener), supervision)
+        }
+        camera => opener(camera, deps, stage, stop),
+    }
+}
+
+/// Opens the face cameras of a configuration.
 pub(super) fn openers(
     config: &Config,
     deps: &Deps,
@@ -47,30 +74,37 @@ pub(super) fn openers(
     config
         .cameras
         .iter()
-        .map(|camera| {
-            let opener: Arc<dyn CameraOpener> = match camera {
-                CameraConfig::Replay(replay) => Arc::new(ReplayOpener::new(
-                    &replay.name,
-                    replay.settings(),
-                    stage.clone(),
-                    deps.clock.clone(),
-                    stop.clone(),
-                )),
-                CameraConfig::V4l2(camera) => Arc::new(V4l2Opener::new(
-                    &camera.name,
-                    camera.device,
-                    deps.clock.clone(),
-                )),
-                CameraConfig::Rtsp(camera) => Arc::new(RtspOpener::new(
-                    &camera.name,
-                    &camera.url,
-                    camera.timeout_ms(),
-                    deps.clock.clone(),
-                )),
-            };
-            (opener, camera.supervision())
-        })
+        .map(|camera| opener(camera, deps, stage, stop))
         .collect()
+}
+
+fn opener(
+    camera: &CameraConfig,
+    deps: &Deps,
+    stage: &Arc<Stage>,
+    stop: &Stop,
+) -> (Arc<dyn CameraOpener>, SupervisorPolicy) {
+    let opener: Arc<dyn CameraOpener> = match camera {
+        CameraConfig::Replay(replay) => Arc::new(ReplayOpener::new(
+            &replay.name,
+            replay.settings(),
+            stage.clone(),
+            deps.clock.clone(),
+            stop.clone(),
+        )),
+        CameraConfig::V4l2(camera) => Arc::new(V4l2Opener::new(
+            &camera.name,
+            camera.device,
+            deps.clock.clone(),
+        )),
+        CameraConfig::Rtsp(camera) => Arc::new(RtspOpener::new(
+            &camera.name,
+            &camera.url,
+            camera.timeout_ms(),
+            deps.clock.clone(),
+        )),
+    };
+    (opener, camera.supervision())
 }
 
 pub(super) fn run(args: &RunArgs, deps: Deps) -> anyhow::Result<ExitCode> {
@@ -84,14 +118,23 @@ pub(super) fn run(args: &RunArgs, deps: Deps) -> anyhow::Result<ExitCode> {
     }
     let state = StateFolder::existing(&config.state);
     let identity = state.identity()?;
-    let pipeline = args
-        .models
-        .pipeline(&config.vision, QualityPolicy::gate())?;
+    let models = args.models.open(&config.vision)?;
+    let pipeline = models.face(QualityPolicy::gate())?;
     let DoorConfig::Simulated { folder, bell } = &config.door;
     let door: Box<dyn Door> = Box::new(SimulatedDoor::new(identity.gate.clone(), folder, *bell)?);
     let stage = Arc::new(Stage::default());
     let stop = Stop::default();
     let cameras = openers(&config, &deps, &stage, &stop);
+    let iris = match &config.iris_camera {
+        Some(iris) => Some(IrisParts {
+            camera: iris_opener(iris, &deps, &stage, &stop),
+            eyes: Eyes::new(
+                Box::new(IrisReader::new(models.iris()?, iris.mirrored)),
+                iris.pair_within(),
+            ),
+        }),
+        None => None,
+    };
     tracing::info!(gate.id = %identity.gate, server = identity.server, "the gate starts");
     let agent = Agent::start(AgentParts {
         identity,
@@ -100,6 +143,7 @@ pub(super) fn run(args: &RunArgs, deps: Deps) -> anyhow::Result<ExitCode> {
         policy: config.capture.policy(),
         cameras,
         observer: Box::new(FaceObserver::new(pipeline)),
+        iris,
         door,
         stage,
         stop,

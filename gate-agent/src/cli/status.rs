@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::say;
+use crate::camera::CameraHealth;
 use crate::deps::Deps;
 use crate::renewal::{Life, Phase};
 use crate::spool::{FileDisk, Spool};
@@ -41,6 +42,15 @@ pub(super) fn status(args: &StatusArgs, deps: &Deps) -> anyhow::Result<ExitCode>
             "ALARM about the audit log: {alarm}. The gate opens on no grant; see docs/auditing.md"
         ))?;
     }
+    let cameras = state.health();
+    for (name, health) in &cameras {
+        say(&format!(
+            "camera {name}: {health} (as the agent saw it last)"
+        ))?;
+    }
+    let seeing = cameras
+        .iter()
+        .all(|(_, health)| health == "ok" || *health == CameraHealth::Finished.text());
     let life = Life::of_pem(&identity.answer.certificate_pem)?;
     let now = deps.clock.wall();
     let lives = life.phase(now) < Phase::Ending;
@@ -60,9 +70,11 @@ pub(super) fn status(args: &StatusArgs, deps: &Deps) -> anyhow::Result<ExitCode>
             false
         }
     };
-    Ok(if reached && lives && torn == 0 && alarm.is_none() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(2)
-    })
+    Ok(
+        if reached && lives && seeing && torn == 0 && alarm.is_none() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(2)
+        },
+    )
 }

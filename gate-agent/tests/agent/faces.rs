@@ -99,6 +99,7 @@ fn replayed_people_become_requests_of_the_same_or_another_person() {
         },
         cameras: vec![(Arc::new(camera), supervision)],
         observer: Box::new(FaceObserver::new(pipeline(QualityPolicy::gate()))),
+        iris: None,
         door: Box::new(door.unwrap()),
         stage,
         stop,

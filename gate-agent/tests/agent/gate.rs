@@ -6,8 +6,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use sallyport_domain::{FaceTemplate, ModelDigest, PadAssessment};
-use sallyport_gate::agent::{Agent, AgentParts};
+use sallyport_domain::{
+    Eye, FaceTemplate, IrisTemplate, ModelDigest, PadAssessment, QualityDefect,
+};
+use sallyport_gate::agent::{Agent, AgentParts, IrisParts};
 use sallyport_gate::camera::{
     Camera, CameraError, CameraOpener, Stage, SupervisorPolicy, WatchdogPolicy,
 };
@@ -15,6 +17,7 @@ use sallyport_gate::capture::CapturePolicy;
 use sallyport_gate::clock::{Clock, Stop};
 use sallyport_gate::door::SimulatedDoor;
 use sallyport_gate::event::{AgentEvent, EventSink};
+use sallyport_gate::eyes::{EyeReader, EyeSample, Eyes};
 use sallyport_gate::observe::{Observed, Observer};
 use sallyport_gate::spool::FileDisk;
 use sallyport_gate::state::StateFolder;
@@ -126,6 +129,91 @@ pub(crate) struct Gate {
     pub(crate) agent: Option<Agent>,
     /// A camera that comes before the grey one.
     pub(crate) preferred: Option<Arc<dyn CameraOpener>>,
+    /// The iris camera.
+    pub(crate) iris: Option<IrisCamera>,
+}
+
+/// An iris camera whose frames carry [`CANARY`], and what is seen in them.
+#[derive(Clone)]
+pub(crate) struct IrisCamera {
+    pub(crate) unplugged: Arc<AtomicBool>,
+    /// Milliseconds by which its frames come too late to belong to the colour camera's.
+    pub(crate) late_ms: i64,
+    /// What is wrong with every eye.
+    pub(crate) defect: Option<QualityDefect>,
+    /// Frames that were read.
+    pub(crate) read: Arc<AtomicU64>,
+}
+
+/// Pixels that must be found nowhere but in memory.
+pub(crate) const CANARY: [u8; 12] = *b"EYE-PICTURE!";
+
+impl IrisCamera {
+    pub(crate) fn new() -> Self {
+        Self {
+            unplugged: Arc::default(),
+            late_ms: 0,
+            defect: None,
+            read: Arc::default(),
+        }
+    }
+
+    fn parts(&self, supervision: SupervisorPolicy) -> IrisParts {
+        let reader = CanaryReader(self.defect, self.read.clone());
+        IrisParts {
+            camera: (Arc::new(self.clone()), supervision),
+            eyes: Eyes::new(Box::new(reader), Duration::from_millis(200)),
+        }
+    }
+}
+
+impl CameraOpener for IrisCamera {
+    fn name(&self) -> &str {
+        "iris"
+    }
+    fn open(&self) -> Result<Box<dyn Camera>, CameraError> {
+        if self.unplugged.load(Ordering::SeqCst) {
+            return Err(CameraError("unplugged".to_owned()));
+        }
+        Ok(Box::new(OpenIris(self.clone(), deps().clock)))
+    }
+}
+
+struct OpenIris(IrisCamera, Arc<dyn Clock>);
+
+impl Camera for OpenIris {
+    fn next_frame(&mut self) -> Result<Option<Frame>, CameraError> {
+        self.1.wait(&Stop::default(), Duration::from_millis(10));
+        if self.0.unplugged.load(Ordering::SeqCst) {
+            return Err(CameraError("unplugged".to_owned()));
+        }
+        let captured_at = wall().plus_millis(self.0.late_ms);
+        let pixels = CANARY.repeat(64 * 64 * 3 / CANARY.len());
+        Ok(Some(
+            Frame::from_bgr("iris", captured_at, 64, 64, &pixels).unwrap(),
+        ))
+    }
+}
+
+struct CanaryReader(Option<QualityDefect>, Arc<AtomicU64>);
+
+impl EyeReader for CanaryReader {
+    fn read(&mut self, frame: &Frame) -> Result<Vec<EyeSample>, VisionError> {
+        assert!(frame.bgr()?.starts_with(&CANARY));
+        self.1.fetch_add(1, Ordering::SeqCst);
+        Ok([Eye::Left, Eye::Right]
+            .map(|eye| EyeSample {
+                eye,
+                score: 70,
+                defects: self.0.into_iter().collect(),
+                template: self.0.is_none().then(|| {
+                    let encoder = ModelDigest::from_bytes([2; 32]);
+                    IrisTemplate::new(encoder, eye, 70, 400, [5; 64], [u128::MAX; 64]).unwrap()
+                }),
+                attack: None,
+            })
+            .into())
+    }
 }
 
 pub(crate) fn policy() -> CapturePolicy {
@@ -138,6 +226,7 @@ pub(crate) fn policy() -> CapturePolicy {
         leave_after: Duration::from_millis(300),
         review_leave_after: Duration::from_secs(1),
         cue_interval: Duration::from_millis(100),
+        iris_wait: Duration::from_millis(400),
     }
 }
 
@@ -169,6 +258,7 @@ impl Gate {
             events: channel().1,
             agent: None,
             preferred: None,
+            iris: None,
         }
     }
 
@@ -214,6 +304,7 @@ impl Gate {
                 policy,
                 cameras,
                 observer: Box::new(GreyObserver::default()),
+                iris: self.iris.as_ref().map(|camera| camera.parts(supervision)),
                 door: Box::new(door.unwrap()),
                 stage: Arc::new(Stage::default()),
                 stop: Stop::default(),

@@ -8,6 +8,7 @@
 )]
 
 mod cameras;
+mod eyes;
 mod faces;
 mod gate;
 mod joining;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use sallyport_domain::{Modality, QualityDefect, TransactionId, Verdict};
+use sallyport_domain::{QualityDefect, TransactionId, Verdict};
 use sallyport_protocol::{PROTOCOL_VERSION, PassageDecision, PassageRequest, Probe};
 
 use super::{Note, Open, Shared, Worker};
@@ -17,6 +17,7 @@ impl Worker {
     pub(super) fn submit(
         &mut self,
         transaction: TransactionId,
+        track: u64,
         people: u8,
         defects: Vec<QualityDefect>,
     ) -> Result<(), String> {
@@ -38,6 +39,21 @@ impl Worker {
                 &*self.shared.deps.random,
             )
             .map_err(|error| error.to_string())?;
+        let mut probes = vec![
+            Probe::new(
+                self.observer.model(),
+                capture.template,
+                capture.quality,
+                capture.samples,
+            )
+            .map_err(|error| error.to_string())?,
+        ];
+        let mut pad = capture.pad;
+        if let Some(eyes) = &self.eyes {
+            let eyes = eyes.capture(track);
+            probes.extend(eyes.probes);
+            pad.votes.extend(eyes.votes);
+        }
         let request = PassageRequest {
             version: PROTOCOL_VERSION,
             transaction,
@@ -45,14 +61,8 @@ impl Worker {
             direction: self.shared.direction,
             captured_at: capture.captured_at,
             claim: None,
-            probes: vec![Probe {
-                modality: Modality::Face,
-                model: self.observer.model(),
-                template: capture.template.into(),
-                quality: capture.quality,
-                samples: capture.samples,
-            }],
-            pad: capture.pad,
+            probes,
+            pad,
             people_in_view: people.max(1),
             defects,
             door_nonce: nonce.clone(),

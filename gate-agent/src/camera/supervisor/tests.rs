@@ -86,7 +86,7 @@ fn bench(refusals: &[&'static str], stalled_after: Duration) -> Bench {
     let clock = Arc::new(ManualClock::default());
     let stop = Stop::default();
     let board = Arc::new(HealthBoard::new(["c".to_owned()].into_iter()));
-    let inbox = Arc::new(Inbox::new(1));
+    let inbox = Arc::new(Inbox::new(1, 0));
     let supervised = Supervised {
         index: 0,
         opener: camera.clone(),
