@@ -8,6 +8,7 @@ use sallyport_transparency::Files;
 /// No file of an export is larger: a bundle holds 256 entries of up to 65,535 bytes.
 const MAX_FILE_BYTES: u64 = 17 * 1024 * 1024;
 
+#[derive(Debug)]
 pub(crate) struct Folder {
     root: PathBuf,
 }

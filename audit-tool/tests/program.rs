@@ -4,22 +4,41 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use sallyport_transparency::{Checkpoint, Entry, ExportWriter, NoteSigner, sign_checkpoint};
+use sallyport_transparency::{
+    CSV_HEADER, Checkpoint, CompactTree, Cosigner, Entry, ExportWriter, NodeMap, NoteSigner,
+    Selected, csv_row, inclusion_proof, json_line, sign_checkpoint,
+};
 
 fn signer() -> NoteSigner {
     NoteSigner::new("sallyport/site-test/audit1", &[7; 32]).unwrap()
 }
 
+fn entry(index: u64) -> Vec<u8> {
+    let entry = Entry {
+        gate: Some("front-in".into()),
+        ..Entry::new(format!("e{index}"), "passage", index as i64)
+    };
+    entry.to_bytes().unwrap()
+}
+
 fn write_export(folder: &Path, size: u64) {
+    write_forked(folder, size, u64::MAX);
+}
+
+/// From entry `fork` on another log under the same key.
+fn write_forked(folder: &Path, size: u64, fork: u64) {
     let mut writer = ExportWriter::default();
     let mut files = Vec::new();
+    let (mut csv, mut json) = (CSV_HEADER.to_owned(), String::new());
     for index in 0..size {
-        let entry = Entry {
-            gate: Some("front-in".into()),
-            ..Entry::new(format!("e{index}"), "passage", index as i64)
-        };
-        files.extend(writer.push(entry.to_bytes().unwrap()).unwrap());
+        let bytes = entry(if index < fork { index } else { index + 1_000 });
+        csv += &csv_row(index, &bytes);
+        json += &json_line(index, &bytes);
+        files.extend(writer.push(bytes).unwrap());
     }
+    std::fs::create_dir_all(folder.join("view")).unwrap();
+    std::fs::write(folder.join("view/entries.csv"), csv).unwrap();
+    std::fs::write(folder.join("view/entries.jsonl"), json).unwrap();
     let (rest, size, root) = writer.finish().unwrap();
     files.extend(rest);
     for file in files {
@@ -126,4 +145,142 @@ fn another_key_a_missing_folder_and_a_missing_entry_are_said() {
         Some(2)
     );
     assert_eq!(run(&["show", path, "3"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_policy_asks_for_cosignatures() {
+    let folder = tempfile::tempdir().unwrap();
+    write_export(folder.path(), 5);
+    let path = folder.path().to_str().unwrap();
+    let [one, two] =
+        [1, 2].map(|n| Cosigner::new(&format!("w{n}.example/test"), &[n; 32]).unwrap());
+    let policy = folder.path().join("site.policy");
+    std::fs::write(
+        &policy,
+        format!(
+            "log {}\nwitness one {}\nwitness two {}\ngroup both all one two\nquorum both\n",
+            signer().verifier(),
+            one.verifier(),
+            two.verifier()
+        ),
+    )
+    .unwrap();
+    let verify = || run(&["verify", path, "--policy", policy.to_str().unwrap()]);
+    let bare = verify();
+    assert_eq!(bare.status.code(), Some(1));
+    assert!(text(&bare.stderr).contains("none of them did"));
+    let file = folder.path().join("checkpoint");
+    let note = std::fs::read_to_string(&file).unwrap();
+    let signed = format!("{}\n", note.split("\n\n").next().unwrap());
+    let first = note.clone() + &one.cosign(&signed, 5);
+    std::fs::write(&file, &first).unwrap();
+    assert!(text(&verify().stderr).contains("only one"));
+    std::fs::write(&file, first + &two.cosign(&signed, 6)).unwrap();
+    let good = verify();
+    assert!(good.status.success(), "{}", text(&good.stderr));
+    assert!(text(&good.stdout).contains("Cosigned by one, two"));
+    std::fs::write(&policy, "quorum what\n").unwrap();
+    assert_eq!(verify().status.code(), Some(2));
+}
+
+#[test]
+fn diff_says_whether_a_later_log_continues_an_earlier_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    write_export(Path::new(&place("march")), 400);
+    write_export(Path::new(&place("april")), 700);
+    write_forked(Path::new(&place("forged")), 700, 300);
+    write_export(Path::new(&place("cut")), 399);
+    let key = signer().verifier().to_string();
+    let diff = |old: &str, new: &str| run(&["diff", &place(old), &place(new), "--vkey", &key]);
+    let good = diff("march", "april");
+    assert!(good.status.success(), "{}", text(&good.stderr));
+    assert!(text(&good.stdout).contains("300 entries were added"));
+    // With only the checkpoint kept from the last visit.
+    assert!(diff("march/checkpoint", "april").status.success());
+    let forged = diff("march", "forged");
+    assert_eq!(forged.status.code(), Some(1));
+    assert!(
+        text(&forged.stderr).contains("differ from entry 300 on"),
+        "{}",
+        text(&forged.stderr)
+    );
+    assert_eq!(diff("march/checkpoint", "forged").status.code(), Some(1));
+    let cut = diff("march", "cut");
+    assert!(text(&cut.stderr).contains("entries were removed"));
+    assert!(diff("march", "march").status.success());
+}
+
+#[test]
+fn a_changed_readable_copy_is_found() {
+    for name in ["view/entries.csv", "view/entries.jsonl"] {
+        let folder = tempfile::tempdir().unwrap();
+        write_export(folder.path(), 30);
+        let path = folder.path().join(name);
+        let whole = std::fs::read(&path).unwrap();
+        for change in ["cut", "added", "changed"] {
+            let mut bytes = whole.clone();
+            match change {
+                "cut" => bytes.truncate(whole.len() - 1),
+                "added" => bytes.push(b'x'),
+                _ => bytes[200] ^= 1,
+            }
+            std::fs::write(&path, bytes).unwrap();
+            let verify = run(&["verify", folder.path().to_str().unwrap()]);
+            assert_eq!(verify.status.code(), Some(1), "{name} {change}");
+            assert!(text(&verify.stderr).contains("readable copy"));
+        }
+    }
+}
+
+#[test]
+fn a_selection_proves_each_entry_and_says_what_it_cannot_prove() {
+    let folder = tempfile::tempdir().unwrap();
+    write_export(folder.path(), 300);
+    std::fs::remove_dir_all(folder.path().join("tile")).unwrap();
+    std::fs::remove_dir_all(folder.path().join("view")).unwrap();
+    let (mut tree, mut nodes) = (CompactTree::default(), NodeMap::new());
+    for index in 0..300 {
+        tree.push(&entry(index), |id, hash| {
+            nodes.insert(id, hash);
+        });
+    }
+    let lines: Vec<String> = [3, 77, 299]
+        .map(|index| {
+            let proof = inclusion_proof(index, 300, &nodes).unwrap();
+            Selected::new(index, entry(index), &proof)
+                .unwrap()
+                .to_line()
+        })
+        .to_vec();
+    let file = folder.path().join("selection.jsonl");
+    let verify = |content: String| {
+        std::fs::write(&file, content).unwrap();
+        run(&["verify", folder.path().to_str().unwrap()])
+    };
+    let good = verify(lines.join("\n") + "\n");
+    assert!(good.status.success(), "{}", text(&good.stderr));
+    assert!(text(&good.stdout).contains("these 3 entries"));
+    assert!(text(&good.stdout).contains("cannot show that none was left out"));
+    for bad in [
+        lines.join("\n"),
+        lines.join("\n").replacen("e77", "e78", 1) + "\n",
+        format!("{}\n{}\n", lines[1], lines[0]),
+        format!("{}\n{}\n", lines[1], lines[1]),
+        lines[0].replacen("\"index\":3", "\"index\":4", 1) + "\n",
+        "junk\n".to_owned(),
+    ] {
+        assert_eq!(verify(bad.clone()).status.code(), Some(1), "{bad}");
+    }
+}
+
+#[test]
+fn a_key_in_the_export_that_is_not_the_one_given_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    write_export(folder.path(), 3);
+    let path = folder.path().to_str().unwrap();
+    std::fs::write(folder.path().join("log.vkey"), "another+key").unwrap();
+    let verify = run(&["verify", path, "--vkey", &signer().verifier().to_string()]);
+    assert_eq!(verify.status.code(), Some(1));
+    assert!(text(&verify.stderr).contains("not the key that you gave"));
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use sallyport_domain::{Timestamp, TransactionId};
 use sallyport_transparency::{
-    Checkpoint, Entry, ExportFile, ExportWriter, Hash, append as append_leaf, empty_root,
-    leaf_hash, needed_for_append, needed_for_root, root, sign_checkpoint, verify_consistency,
+    Checkpoint, Entry, ExportWriter, Hash, append as append_leaf, empty_root, leaf_hash,
+    needed_for_append, needed_for_root, root, sign_checkpoint, verify_consistency,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -14,7 +14,7 @@ use crate::clock::random;
 use crate::sealing::{self, Place};
 use crate::state::AppState;
 use crate::store::{StoreError, Write};
-use crate::witness;
+use crate::{export, witness};
 
 /// The server build that stands in every entry.
 pub const BUILD: &str = concat!("sallyport-server/", env!("CARGO_PKG_VERSION"));
@@ -62,7 +62,7 @@ pub enum AuditError {
     Random,
 }
 
-fn refused(error: impl std::fmt::Display) -> AuditError {
+pub(crate) fn refused(error: impl std::fmt::Display) -> AuditError {
     AuditError::Refused(error.to_string())
 }
 
@@ -210,7 +210,7 @@ async fn root_of(state: &AppState, size: u64) -> Result<Hash, AuditError> {
     root(size, &nodes).map_err(refused)
 }
 
-async fn signed(state: &AppState, size: u64) -> Result<String, AuditError> {
+pub(crate) async fn signed(state: &AppState, size: u64) -> Result<String, AuditError> {
     let checkpoint = Checkpoint {
         origin: state.config.log_origin(),
         size,
@@ -337,71 +337,13 @@ fn gap(size: u64, at: u64) -> AuditError {
     }
 }
 
-/// Writes the log as static files (tiles, entry bundles, checkpoint, verifier key) that `sallyport-audit verify` checks offline.
-/// Returns the number of entries.
+/// Writes the whole log, up to its newest entry, as static files (tiles, entries, checkpoint, keys, policy, readable views) that
+/// `sallyport-audit verify` checks offline. Returns the number of entries.
 ///
 /// # Errors
 /// The folder is not empty, or database or disk refuse.
 pub async fn export(state: &AppState, folder: &Path) -> Result<u64, AuditError> {
-    let file_error = |path: &Path, source| AuditError::File {
-        path: path.display().to_string(),
-        source,
-    };
-    std::fs::create_dir_all(folder).map_err(|source| file_error(folder, source))?;
-    let mut there = std::fs::read_dir(folder).map_err(|source| file_error(folder, source))?;
-    if there.next().is_some() {
-        return Err(file_error(
-            folder,
-            std::io::Error::other("the folder is not empty; name a new one"),
-        ));
-    }
-    let write_all = |files: Vec<ExportFile>| -> Result<(), AuditError> {
-        for file in files {
-            let path = folder.join(&file.path);
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent).map_err(|source| file_error(parent, source))?;
-            }
-            std::fs::write(&path, &file.bytes).map_err(|source| file_error(&path, source))?;
-        }
-        Ok(())
-    };
-    publish(state).await?;
-    let size = state.store.log_size().await?;
-    let mut writer = ExportWriter::default();
-    let mut next = 0;
-    while next < size {
-        let rows = state.store.log_entries(next, PAGE).await?;
-        if rows.is_empty() {
-            return Err(gap(size, next));
-        }
-        for (_, bytes) in rows.into_iter().take_while(|(index, _)| *index < size) {
-            write_all(
-                writer
-                    .push(bytes)
-                    .ok_or_else(|| refused("an entry is too large"))?,
-            )?;
-            next += 1;
-        }
-    }
-    let (rest, _, computed) = writer
-        .finish()
-        .ok_or_else(|| refused("an entry is too large"))?;
-    write_all(rest)?;
-    let note = signed(state, size).await?;
-    let checkpoint =
-        Checkpoint::open(note.as_bytes(), state.keys.log.verifier()).map_err(refused)?;
-    if checkpoint.root != computed {
-        return Err(refused("the stored tree does not fit the entries"));
-    }
-    write_all(vec![
-        ExportFile {
-            path: "checkpoint".to_owned(),
-            bytes: note.into_bytes(),
-        },
-        ExportFile {
-            path: "log.vkey".to_owned(),
-            bytes: format!("{}\n", state.keys.log.verifier()).into_bytes(),
-        },
-    ])?;
-    Ok(size)
+    let all = export::Wanted::default();
+    let exported = export::write(state, folder, &all, false, |_, _| {}).await?;
+    Ok(exported.entries)
 }

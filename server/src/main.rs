@@ -4,6 +4,8 @@
     reason = "a command line program talks to the person who runs it"
 )]
 
+mod log_commands;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +17,7 @@ use sallyport_domain::{Direction, GateId, SiteId, SubjectId, SubjectStatus};
 use sallyport_server::clock::SystemClock;
 use sallyport_server::config::Config;
 use sallyport_server::state::AppState;
-use sallyport_server::{audit, gates, installation, officers, registry, serve};
+use sallyport_server::{gates, installation, officers, registry, serve};
 
 /// Who acted, in the log, when a command is given on the server itself.
 const ACTOR: &str = "server-console";
@@ -75,7 +77,7 @@ enum Command {
     Officer(Officer),
     /// The audit log.
     #[command(subcommand)]
-    Audit(Audit),
+    Audit(log_commands::Audit),
 }
 
 #[derive(Args)]
@@ -182,19 +184,6 @@ enum Officer {
     },
 }
 
-#[derive(Subcommand)]
-enum Audit {
-    /// Write the log as files that `sallyport-audit verify` checks offline.
-    Export {
-        /// A new folder.
-        folder: PathBuf,
-        #[command(flatten)]
-        data: Data,
-    },
-    /// Print the log's public key. Hand it to auditors another way than with an export.
-    Key(Data),
-}
-
 fn direction(text: &str) -> Result<Direction, String> {
     match text {
         "entry" => Ok(Direction::Entry),
@@ -263,20 +252,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             );
             Ok(())
         }
-        Command::Audit(Audit::Export { folder, data }) => {
-            let state = open(&data).await?;
-            let entries = audit::export(&state, &folder).await?;
-            println!(
-                "{entries} entries in {}. Check them: sallyport-audit verify {}",
-                folder.display(),
-                folder.display()
-            );
-            Ok(())
-        }
-        Command::Audit(Audit::Key(data)) => {
-            println!("{}", open(&data).await?.keys.log.verifier());
-            Ok(())
-        }
+        Command::Audit(command) => log_commands::run(command).await,
     }
 }
 

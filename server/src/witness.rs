@@ -11,8 +11,8 @@ use std::time::Duration;
 use sallyport_domain::{GateId, Timestamp};
 use sallyport_protocol::LogSeen;
 use sallyport_transparency::{
-    Checkpoint, CosignerKey, Hash, ProofError, add_cosignature, consistency_proof,
-    needed_for_consistency,
+    Checkpoint, CosignerKey, Hash, Policy, PolicyWitness, ProofError, add_cosignature,
+    consistency_proof, needed_for_consistency,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
@@ -382,6 +382,73 @@ pub async fn publish(state: &AppState) -> Result<(), AuditError> {
         ) => fault(state, error.to_string()).await,
         Err(error) => Err(error),
     }
+}
+
+/// File in the data folder with outside witnesses, in lines of tlog-policy: `witness NAME VKEY [URL]`.
+pub const OUTSIDE_FILE: &str = "outside-witnesses";
+
+/// The outside witnesses of the installation.
+///
+/// # Errors
+/// The file is there and is not right.
+pub fn outside(state: &AppState) -> Result<Vec<PolicyWitness>, AuditError> {
+    let path = state.data.join(OUTSIDE_FILE);
+    let failed = |source| AuditError::File {
+        path: path.display().to_string(),
+        source,
+    };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(failed(source)),
+    };
+    let policy = Policy::parse(format!("{}\nquorum none\n", text.trim_end()).as_bytes())
+        .map_err(|error| failed(std::io::Error::other(error)))?;
+    Ok(policy.witnesses().to_vec())
+}
+
+/// The site's policy: two gates (or the only one) and, where there are any, one outside witness must have cosigned.
+///
+/// # Errors
+/// Database, or the file of outside witnesses.
+pub async fn policy(state: &AppState) -> Result<Policy, AuditError> {
+    let mut text = format!("log {}\n", state.keys.log.verifier());
+    let mut parts: Vec<&str> = Vec::new();
+    let rows = state.store.witnesses().await?;
+    let gates: Vec<&WitnessRow> = rows.iter().filter(|row| row.gate.is_some()).collect();
+    let mut names = Vec::new();
+    for row in &gates {
+        let name = format!("gate-{}", row.gate.as_deref().unwrap_or_default());
+        text.push_str(&format!("witness {name} {}\n", row.vkey));
+        names.push(name);
+    }
+    if !names.is_empty() {
+        let enough = names.len().min(2);
+        text.push_str(&format!("group gates {enough} {}\n", names.join(" ")));
+        parts.push("gates");
+    }
+    let outside = outside(state)?;
+    for witness in &outside {
+        let url = witness.url.as_deref().unwrap_or_default();
+        text.push_str(&format!("witness {} {} {url}\n", witness.name, witness.key));
+    }
+    if !outside.is_empty() {
+        let names: Vec<&str> = outside
+            .iter()
+            .map(|witness| witness.name.as_str())
+            .collect();
+        text.push_str(&format!("group outside any {}\n", names.join(" ")));
+        parts.push("outside");
+    }
+    match parts.as_slice() {
+        [] => text.push_str("quorum none\n"),
+        [one] => text.push_str(&format!("quorum {one}\n")),
+        several => text.push_str(&format!(
+            "group witnesses all {}\nquorum witnesses\n",
+            several.join(" ")
+        )),
+    }
+    Policy::parse(text.as_bytes()).map_err(audit::refused)
 }
 
 /// Goes through the stored log, a page at a time, until the server stops.

@@ -12,8 +12,10 @@ mod hash;
 mod note;
 mod policy;
 mod proof;
+mod selection;
 mod tile;
 mod tree;
+mod view;
 mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Cosigner, CosignerKey, sign_checkpoint};
@@ -28,12 +30,14 @@ pub use policy::{
     MAX_POLICY_BYTES, Policy, PolicyError, PolicyLog, PolicyWitness, QuorumError, Witnessed,
 };
 pub use proof::{ProofFile, ProofFileError};
+pub use selection::{MAX_SELECTION_LINE, Selected, SelectionError};
 pub use tile::{TILE_WIDTH, TileBuilder, TilePath, decode_bundle, encode_bundle, path_number};
 pub use tree::{
     NodeId, NodeMap, ProofError, append, consistency_proof, inclusion_proof, needed_for_append,
     needed_for_consistency, needed_for_inclusion, needed_for_root, root, verify_consistency,
     verify_inclusion,
 };
+pub use view::{CSV_HEADER, csv_row, json_line};
 pub use witness::{
     Accepted, AddCheckpoint, LogFault, MAX_WITNESS_REQUEST_BYTES, OpenedCheckpoint, Refusal,
     SIZE_CONTENT_TYPE, WitnessAnswer, add_cosignature, read_answer, watch,

@@ -1,0 +1,249 @@
+//! `sallyport-server audit …`.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use sallyport_domain::Timestamp;
+use sallyport_server::export::{self, Wanted};
+use sallyport_server::state::AppState;
+use sallyport_server::{audit, fsck, witness};
+use sallyport_transparency::{Checkpoint, Entry, ProofFile, inclusion_proof, needed_for_inclusion};
+
+use super::{Data, open};
+
+/// Commands about the audit log.
+#[derive(Subcommand)]
+pub(super) enum Audit {
+    /// Write the log, or some of its entries, as files that `sallyport-audit verify` checks offline.
+    ///
+    /// Without a filter the whole log is written. With one, each entry comes with its own proof; such a selection shows that these
+    /// entries are in the log unchanged, not that none was left out. The export itself becomes an entry of the log.
+    Export {
+        /// A new folder.
+        folder: PathBuf,
+        /// Only entries from this moment on, such as 2026-11-23T08:00:00Z.
+        #[arg(long, value_parser = moment)]
+        since: Option<Timestamp>,
+        /// Only entries before this moment.
+        #[arg(long, value_parser = moment)]
+        until: Option<Timestamp>,
+        /// Only entries about this person (pseudonym).
+        #[arg(long, requires = "reason")]
+        subject: Option<String>,
+        /// Only entries of this gate.
+        #[arg(long)]
+        gate: Option<String>,
+        /// Only acts of this officer (id).
+        #[arg(long, requires = "reason")]
+        officer: Option<String>,
+        /// Why; written into the log. Needed for a person or an officer.
+        #[arg(long)]
+        reason: Option<String>,
+        /// Take the newest checkpoint that enough witnesses have cosigned, some seconds old, rather than the newest of all.
+        #[arg(long)]
+        witnessed: bool,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Print the log's public key. Hand it to auditors another way than with an export.
+    Key(Data),
+    /// Print the witness policy: which gates and outside witnesses must have cosigned. Hand it to auditors like the key.
+    Policy(Data),
+    /// Recompute every hash, tree node, checkpoint and sealed detail of the stored log and compare.
+    Fsck(Data),
+    /// List the alarms about the log.
+    Alarms(Data),
+    /// Print a proof that an entry is in the log, with the cosignatures there are.
+    Proof {
+        /// Index of the entry.
+        index: u64,
+        #[command(flatten)]
+        data: Data,
+    },
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    parsed(text).ok_or_else(|| "write it in UTC, like 2026-11-23T08:00:00Z".to_owned())
+}
+
+/// `YYYY-MM-DDTHH:MM:SSZ`, by reading the calendar and writing it again: what does not come back is no date.
+fn parsed(text: &str) -> Option<Timestamp> {
+    let number = |from: usize, to: usize| -> Option<i64> { text.get(from..to)?.parse().ok() };
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let seconds = number(11, 13)? * 3_600 + number(14, 16)? * 60 + number(17, 19)?;
+    // Days from the civil calendar (Howard Hinnant's algorithm); the year begins in March.
+    let (y, m) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let era = y.div_euclid(400);
+    let of_era = y - era * 400;
+    let of_year = (153 * m + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    let moment = Timestamp::from_micros((days * 86_400 + seconds) * 1_000_000);
+    let written = moment.to_rfc3339();
+    let same = written.get(..19) == text.get(..19) && text.get(19..) == Some("Z");
+    same.then_some(moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_read_and_nonsense_is_refused() {
+        for (text, micros) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2024-02-29T12:30:01Z", 1_709_209_801_000_000),
+            ("2026-11-23T08:00:00Z", 1_795_420_800_000_000),
+        ] {
+            assert_eq!(moment(text), Ok(Timestamp::from_micros(micros)), "{text}");
+        }
+        for text in [
+            "",
+            "2026-11-23",
+            "2026-02-30T00:00:00Z",
+            "2026-11-23T24:00:00Z",
+            "2026-11-23T08:00:00+01:00",
+            "2026-11-23T08:00:00",
+        ] {
+            assert!(moment(text).is_err(), "{text}");
+        }
+    }
+}
+
+/// Says how far a long command is, at most every few percent.
+fn progress(what: &'static str) -> impl FnMut(u64, u64) {
+    let mut next = 100_000;
+    move |done, all| {
+        if done >= next {
+            eprintln!("{what}: {done} of {all} entries");
+            next = done + 100_000;
+        }
+    }
+}
+
+pub(super) async fn run(command: Audit) -> anyhow::Result<()> {
+    match command {
+        Audit::Export {
+            folder,
+            since,
+            until,
+            subject,
+            gate,
+            officer,
+            reason,
+            witnessed,
+            data,
+        } => {
+            let state = open(&data).await?;
+            let wanted = Wanted {
+                since,
+                until,
+                subject,
+                gate,
+                officer,
+            };
+            let entry = Entry {
+                actor: Some(super::ACTOR.to_owned()),
+                subject: wanted.subject.clone(),
+                gate: wanted.gate.clone(),
+                about: wanted.officer.clone(),
+                reason: reason.or_else(|| Some("audit".to_owned())),
+                ..audit::entry("export", state.clock.now())?
+            };
+            audit::record(&state, entry).await?;
+            let done =
+                export::write(&state, &folder, &wanted, witnessed, progress("exported")).await?;
+            println!(
+                "{} entries in {}. Check them: sallyport-audit verify {}",
+                done.entries,
+                folder.display(),
+                folder.display()
+            );
+            if !done.witnessed {
+                println!(
+                    "Note: the checkpoint is signed by this server only. --witnessed takes the newest one that enough witnesses cosigned."
+                );
+            } else if done.newer > 0 {
+                println!(
+                    "Note: {} newer entries wait for their witnesses and are not in it.",
+                    done.newer
+                );
+            }
+            Ok(())
+        }
+        Audit::Key(data) => {
+            println!("{}", open(&data).await?.keys.log.verifier());
+            Ok(())
+        }
+        Audit::Policy(data) => {
+            print!("{}", witness::policy(&open(&data).await?).await?.to_text());
+            Ok(())
+        }
+        Audit::Fsck(data) => {
+            let state = open(&data).await?;
+            audit::check_checkpoints(&state).await?;
+            let done = fsck::run(&state, progress("checked")).await?;
+            println!(
+                "The stored log is whole: {} entries, {} signed checkpoints and {} sealed details fit each other.",
+                done.entries, done.checkpoints, done.details
+            );
+            Ok(())
+        }
+        Audit::Alarms(data) => alarms(&open(&data).await?).await,
+        Audit::Proof { index, data } => proof(&open(&data).await?, index).await,
+    }
+}
+
+async fn alarms(state: &AppState) -> anyhow::Result<()> {
+    let alarms = state.store.alarms().await?;
+    if alarms.is_empty() {
+        println!("No alarm about the log.");
+    }
+    for alarm in alarms {
+        println!(
+            "{}  {}: {}\nseen before:\n{}\nshown:\n{}\n",
+            alarm.at.to_rfc3339(),
+            alarm.raised_by,
+            alarm.what,
+            alarm.kept.as_deref().unwrap_or("none"),
+            alarm.shown.as_deref().unwrap_or("none")
+        );
+    }
+    Ok(())
+}
+
+async fn proof(state: &AppState, index: u64) -> anyhow::Result<()> {
+    audit::publish(state).await?;
+    let cosigned = state.store.cosigned().await?;
+    let (note, size) = match cosigned.iter().find(|(size, _, _)| *size > index) {
+        Some((size, note, lines)) => (note.clone() + &lines.concat(), *size),
+        None => {
+            let note = state
+                .store
+                .checkpoint()
+                .await?
+                .context("the log has no checkpoint yet; start the server once")?;
+            let size = Checkpoint::open(note.as_bytes(), state.keys.log.verifier())?.size;
+            (note, size)
+        }
+    };
+    anyhow::ensure!(
+        index < size,
+        "the log has no entry {index}; it has {size} entries, counted from 0"
+    );
+    let nodes = state
+        .store
+        .log_nodes(&needed_for_inclusion(index, size))
+        .await?;
+    let file = ProofFile {
+        index,
+        hashes: inclusion_proof(index, size, &nodes)?,
+        checkpoint: note,
+    };
+    print!("{}", file.to_text());
+    Ok(())
+}
