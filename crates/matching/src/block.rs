@@ -107,31 +107,46 @@ impl<T: Plain, const WIDTH: usize> Block<T, WIDTH> {
             .take(count.min(self.owners.len().saturating_sub(from)))
     }
 
+    /// The row at a place.
+    pub(crate) fn row(&self, at: usize) -> Option<&[T; WIDTH]> {
+        let chunk = self.chunks.get(at / CHUNK_ROWS)?;
+        let row = chunk.as_chunks::<WIDTH>().0.get(at % CHUNK_ROWS);
+        row.filter(|_| at < self.owners.len())
+    }
+
     fn row_mut(&mut self, at: usize) -> Option<&mut [T; WIDTH]> {
         let chunk = self.chunks.get_mut(at / CHUNK_ROWS)?;
         chunk.as_chunks_mut::<WIDTH>().0.get_mut(at % CHUNK_ROWS)
     }
 }
 
-/// Scores every row with `score`, on so many threads, in the rows' order.
-pub(crate) fn scan<T: Plain, const WIDTH: usize>(
+/// Scores every row with `score` on so many threads, in the rows' order. `score` is given the row's place, the row and
+/// room for as many results as `results` says, filled with its value.
+pub(crate) fn scan<T: Plain, S: Copy + Send + Sync, const WIDTH: usize>(
     block: &Block<T, WIDTH>,
     threads: usize,
-    score: impl Fn(&[T; WIDTH]) -> f32 + Sync,
-) -> Vec<f32> {
+    results: (usize, S),
+    score: impl Fn(usize, &[T; WIDTH], &mut [S]) + Sync,
+) -> Vec<S> {
     /// Below this many rows a thread costs more than it brings.
     const ROWS_PER_THREAD: usize = 2_048;
+    let (per_row, empty) = results;
     let threads = threads.clamp(1, block.len().div_ceil(ROWS_PER_THREAD).max(1));
     let share = block.len().div_ceil(threads).max(1);
-    let mut scores = vec![0.0; block.len()];
-    let work = |part: usize, scores: &mut [f32]| {
+    let mut scores = vec![empty; block.len() * per_row];
+    if per_row == 0 {
+        return scores;
+    }
+    let work = |part: usize, scores: &mut [S]| {
+        let first = part * share;
         scores
-            .iter_mut()
-            .zip(block.rows(part * share, share))
-            .for_each(|(slot, row)| *slot = score(row));
+            .chunks_exact_mut(per_row)
+            .zip(block.rows(first, share))
+            .enumerate()
+            .for_each(|(at, (scores, row))| score(first + at, row, scores));
     };
     std::thread::scope(|scope| {
-        let mut parts = scores.chunks_mut(share).enumerate();
+        let mut parts = scores.chunks_mut(share * per_row).enumerate();
         let own = parts.next();
         let work = &work;
         for (part, scores) in parts {
@@ -191,7 +206,7 @@ mod tests {
             let rows: Vec<_> = block.rows(0, usize::MAX).copied().collect();
             let expected: Vec<_> = plain.iter().map(|n| [*n, n * 2, n * 3]).collect();
             prop_assert_eq!(rows, expected);
-            let scores = scan(&block, threads, |row| row[0] as f32);
+            let scores = scan(&block, threads, (1, 0.0), |_, row, score| score[0] = row[0] as f32);
             prop_assert_eq!(scores, plain.iter().map(|n| *n as f32).collect::<Vec<_>>());
             // What lies behind the last row is zero.
             let held: Vec<u64> = block.chunks.iter().flat_map(|chunk| chunk.to_vec()).collect();
@@ -206,12 +221,15 @@ mod tests {
             block.push(owner(n.into()), |row| *row = [n]);
         }
         for threads in [1, 2, 3, 7] {
-            let scores = scan(&block, threads, |row| row[0] as f32);
+            let scores = scan(&block, threads, (2, 0.0), |at, row, score| {
+                score[0] = row[0] as f32;
+                score[1] = at as f32;
+            });
             assert!(
                 scores
                     .iter()
                     .enumerate()
-                    .all(|(n, score)| *score == n as f32)
+                    .all(|(n, score)| *score == (n / 2) as f32)
             );
         }
     }

@@ -3,14 +3,16 @@
 use sallyport_domain::iris::IRIS_MINIMUM_COMMON_BITS;
 use sallyport_domain::{
     Eye, FaceSimilarity, FaceTemplate, FusionCalibration, GallerySize, IrisComparison,
-    IrisDissimilarity, IrisRotation, IrisTemplate, Modality, ModelDigest, SubjectScores, Template,
+    IrisDissimilarity, IrisRotation, IrisTemplate, Modality, ModelDigest, SubjectId, SubjectScores,
+    Template,
 };
 use zeroize::Zeroize;
 
+use crate::Gallery;
 use crate::block::{Owner, scan};
+use crate::faces::{FaceProbe, Faces, Interval};
 use crate::popcount::{Kernel, ROW_WORDS, Row};
 use crate::top::Top;
-use crate::{Gallery, face_score};
 
 /// What was captured of one person, at most one template per modality.
 #[derive(Debug, Clone, Copy, Default)]
@@ -90,24 +92,9 @@ impl Gallery {
             subjects: self.people.count(),
             ..GallerySize::default()
         };
-        let mut best = Best::new(self.people.slots.len());
         for modality in Modality::ALL {
-            let (references, compared) = match modality.eye() {
-                None => {
-                    let all = self.faces.values().map(|block| block.len()).sum();
-                    (all, self.compare_faces(captured, &mut best.face))
-                }
-                Some(eye) => {
-                    let of_eye = self.irises.iter().filter(|((other, _), _)| *other == eye);
-                    let all = of_eye.map(|(_, block)| block.len()).sum();
-                    let slots = best.iris(eye);
-                    (all, self.compare_irises(captured, eye, rotation, slots))
-                }
-            };
-            let references = match compared {
-                None => references,
-                Some(0) if references > 0 => return Identification::OtherModel(modality),
-                Some(compared) => compared,
+            let Some(references) = self.comparable(captured, modality) else {
+                return Identification::OtherModel(modality);
             };
             match modality {
                 Modality::Face => size.faces = references,
@@ -115,82 +102,179 @@ impl Gallery {
                 Modality::IrisRight => size.right_irises = references,
             }
         }
-        let scores = self.best_people(&best, calibration, k);
+        let slots = self.people.slots.len();
+        let face = captured.face.and_then(|(model, template)| {
+            let faces = self.faces.get(&model)?;
+            Some((model, faces, FaceProbe::new(template)))
+        });
+        let intervals = face.as_ref().and_then(|(_, faces, probe)| {
+            let probe = std::slice::from_ref(probe);
+            faces.intervals(probe, slots, self.threads).pop()
+        });
+        let best = Best {
+            face: intervals.unwrap_or_else(|| vec![Interval::NONE; slots]),
+            left: self.compare_irises(captured.left, rotation),
+            right: self.compare_irises(captured.right, rotation),
+        };
+        let exact = |slot| {
+            let face = face.as_ref();
+            face.and_then(|(model, faces, probe)| self.similarity(faces, *model, probe, slot))
+        };
+        let scores = self.best_people(&best, exact, calibration, k);
         Identification::Found { scores, size }
     }
 
-    /// Best similarity of each slot; returns how many references were compared, `None` without a probe.
-    fn compare_faces(&self, captured: &Captured<'_>, slots: &mut [f32]) -> Option<usize> {
-        let (model, probe) = captured.face?;
-        let Some(block) = self.faces.get(&model) else {
-            return Some(0);
+    /// How many references of a modality the captured template is compared with; of all models when none was captured,
+    /// and `None` when there are references, but not of its model.
+    fn comparable(&self, captured: &Captured<'_>, modality: Modality) -> Option<usize> {
+        let (all, own) = match modality.eye() {
+            None => {
+                let all: usize = self.faces.values().map(Faces::len).sum();
+                let own = captured
+                    .face
+                    .map(|(model, _)| self.faces.get(&model).map_or(0, Faces::len));
+                (all, own)
+            }
+            Some(eye) => {
+                let of_eye = self.irises.iter().filter(|((other, _), _)| *other == eye);
+                let all = of_eye.map(|(_, block)| block.len()).sum();
+                let own = captured.iris(eye).map(|iris| {
+                    let block = self.irises.get(&(eye, iris.encoder()));
+                    block.map_or(0, |block| block.len())
+                });
+                (all, own)
+            }
         };
-        let scores = scan(block, self.threads, |row| face_score(probe, row));
-        // `max` prefers a number to `NOT_COMPARED`.
-        keep(slots, &scores, block.owners(), f32::max);
-        Some(block.len())
+        match own {
+            None => Some(all),
+            Some(0) if all > 0 => None,
+            Some(own) => Some(own),
+        }
     }
 
-    /// Best dissimilarity of each slot, likewise.
-    fn compare_irises(
-        &self,
-        captured: &Captured<'_>,
-        eye: Eye,
-        rotation: IrisRotation,
-        slots: &mut [f32],
-    ) -> Option<usize> {
-        let probe = captured.iris(eye)?;
-        let Some(block) = self.irises.get(&(eye, probe.encoder())) else {
-            return Some(0);
+    /// Best dissimilarity of each slot.
+    fn compare_irises(&self, probe: Option<&IrisTemplate>, rotation: IrisRotation) -> Vec<f32> {
+        let mut slots = vec![NOT_COMPARED; self.people.slots.len()];
+        let block = probe.and_then(|probe| {
+            let block = self.irises.get(&(probe.eye(), probe.encoder()))?;
+            Some((block, Positions::new(probe, rotation)))
+        });
+        let Some((block, positions)) = block else {
+            return slots;
         };
-        let positions = Positions::new(probe, rotation);
-        let scores = scan(block, self.threads, |row| positions.score(self.kernel, row));
-        // `min` prefers any score to `TOO_FEW_BITS`, and that to `NOT_COMPARED`.
-        keep(slots, &scores, block.owners(), f32::min);
-        Some(block.len())
+        let scores = scan(
+            block,
+            self.threads,
+            (1, NOT_COMPARED),
+            |_, row, score: &mut [f32]| {
+                score.fill(positions.score(self.kernel, row));
+            },
+        );
+        keep(&mut slots, &scores, block.owners());
+        slots
     }
 
+    /// The `k` best of each ranking. First by what each score is at least, then only whoever can still be among them, by
+    /// what it is.
     fn best_people(
         &self,
         best: &Best,
+        exact_face: impl Fn(usize) -> Option<FaceSimilarity>,
         calibration: &FusionCalibration,
         k: usize,
     ) -> Vec<SubjectScores> {
-        let mut tops: [Top; 5] = std::array::from_fn(|_| Top::new(k));
-        let [fused, support, face, left, right] = &mut tops;
-        for slot in 0..self.people.slots.len() {
-            let Some(scores) = self.scores(best, slot) else {
-                continue;
-            };
-            let closeness = |modality| {
-                let score = scores.score(modality)?;
-                Some(match modality {
-                    Modality::Face => score,
-                    Modality::IrisLeft | Modality::IrisRight => -score,
-                })
-            };
-            let together: f64 = Modality::ALL.into_iter().filter_map(closeness).sum();
-            fused.offer((scores.fused(calibration).log10(), together), slot);
-            support.offer((scores.support(calibration).log10(), together), slot);
-            for (top, modality) in [&mut *face, &mut *left, &mut *right]
-                .into_iter()
-                .zip(Modality::ALL)
-            {
-                if let Some(closeness) = closeness(modality) {
-                    top.offer((closeness, together), slot);
-                }
+        let mut at_least = rankings(k);
+        let slots = || {
+            let slots = self.people.slots.iter().enumerate();
+            slots.filter_map(|(slot, subject)| Some((slot, (*subject)?)))
+        };
+        for (slot, subject) in slots() {
+            if let Some(scores) = best.scores(subject, slot, |face| face.least) {
+                offer(&mut at_least, &scores, calibration, slot);
             }
         }
-        let slots: std::collections::BTreeSet<usize> = tops.iter().flat_map(Top::slots).collect();
-        slots
+        let mut people = Vec::new();
+        for (slot, subject) in slots() {
+            let Some(at_most) = best.scores(subject, slot, |face| face.greatest) else {
+                continue;
+            };
+            let possible = keys(&at_most, calibration)
+                .into_iter()
+                .zip(&at_least)
+                .any(|(key, ranking)| key.is_some_and(|key| ranking.may_take(key)));
+            if possible {
+                people.push(SubjectScores {
+                    face: at_most.face.and_then(|_| exact_face(slot)),
+                    ..at_most
+                });
+            }
+        }
+        let mut exact = rankings(k);
+        for (at, scores) in people.iter().enumerate() {
+            offer(&mut exact, scores, calibration, at);
+        }
+        let chosen: std::collections::BTreeSet<usize> = exact.iter().flat_map(Top::slots).collect();
+        chosen
             .into_iter()
-            .filter_map(|slot| self.scores(best, slot))
+            .filter_map(|at| people.get(at).copied())
             .collect()
     }
+}
 
-    /// The scores of a slot; `None` when nothing was compared.
-    fn scores(&self, best: &Best, slot: usize) -> Option<SubjectScores> {
-        let subject = self.people.slots.get(slot).copied().flatten()?;
+/// The five rankings: fused, supported, face, left iris, right iris.
+fn rankings(k: usize) -> [Top; 5] {
+    std::array::from_fn(|_| Top::new(k))
+}
+
+/// What a person is ranked by in each. Rises with every score.
+fn keys(scores: &SubjectScores, calibration: &FusionCalibration) -> [Option<(f64, f64)>; 5] {
+    let closeness = |modality| {
+        let score = scores.score(modality)?;
+        Some(match modality {
+            Modality::Face => score,
+            Modality::IrisLeft | Modality::IrisRight => -score,
+        })
+    };
+    let [face, left, right] = Modality::ALL.map(closeness);
+    let together: f64 = [face, left, right].into_iter().flatten().sum();
+    let by = |key: f64| (key, together);
+    [
+        Some(by(scores.fused(calibration).log10())),
+        Some(by(scores.support(calibration).log10())),
+        face.map(by),
+        left.map(by),
+        right.map(by),
+    ]
+}
+
+fn offer(
+    rankings: &mut [Top; 5],
+    scores: &SubjectScores,
+    calibration: &FusionCalibration,
+    slot: usize,
+) {
+    for (ranking, key) in rankings.iter_mut().zip(keys(scores, calibration)) {
+        if let Some(key) = key {
+            ranking.offer(key, slot);
+        }
+    }
+}
+
+/// Best scores by slot.
+struct Best {
+    face: Vec<Interval>,
+    left: Vec<f32>,
+    right: Vec<f32>,
+}
+
+impl Best {
+    /// The scores of a slot, the face at one end of its interval; `None` when nothing was compared.
+    fn scores(
+        &self,
+        subject: SubjectId,
+        slot: usize,
+        end: impl Fn(&Interval) -> f32,
+    ) -> Option<SubjectScores> {
         let iris = |scores: &[f32]| {
             let score = *scores.get(slot)?;
             if score == TOO_FEW_BITS {
@@ -200,48 +284,24 @@ impl Gallery {
                 .ok()
                 .map(IrisComparison::Compared)
         };
+        let face = self.face.get(slot).map(end);
         let scores = SubjectScores {
             subject,
-            face: best
-                .face
-                .get(slot)
-                .and_then(|score| FaceSimilarity::new(*score).ok()),
-            left: iris(&best.left),
-            right: iris(&best.right),
+            // What is not compared is no number, and stays none when clamped.
+            face: face.and_then(|face| FaceSimilarity::new(face.clamp(-1.0, 1.0)).ok()),
+            left: iris(&self.left),
+            right: iris(&self.right),
         };
         (scores != SubjectScores::none(subject)).then_some(scores)
     }
 }
 
-/// Best scores by slot.
-struct Best {
-    face: Vec<f32>,
-    left: Vec<f32>,
-    right: Vec<f32>,
-}
-
-impl Best {
-    fn new(slots: usize) -> Self {
-        let empty = || vec![NOT_COMPARED; slots];
-        Self {
-            face: empty(),
-            left: empty(),
-            right: empty(),
-        }
-    }
-
-    fn iris(&mut self, eye: Eye) -> &mut [f32] {
-        match eye {
-            Eye::Left => &mut self.left,
-            Eye::Right => &mut self.right,
-        }
-    }
-}
-
-fn keep(slots: &mut [f32], scores: &[f32], owners: &[Owner], closer: impl Fn(f32, f32) -> f32) {
+/// Keeps the closest score of each slot.
+fn keep(slots: &mut [f32], scores: &[f32], owners: &[Owner]) {
     for (score, owner) in scores.iter().zip(owners) {
         if let Some(best) = slots.get_mut(owner.slot as usize) {
-            *best = closer(*best, *score);
+            // `min` prefers any score to `TOO_FEW_BITS`, and that to `NOT_COMPARED`.
+            *best = best.min(*score);
         }
     }
 }

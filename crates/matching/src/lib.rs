@@ -2,10 +2,11 @@
 //!
 //! No IO. References are kept apart by model and modality: a probe is only ever compared with references of its own
 //! model, and an iris only with irises of the same eye. Every reference is compared with every probe, so nobody is missed
-//! by a shortlist. Templates lie in locked memory that is left out of core dumps, and are zeroised when they are removed
+//! by a shortlist that could leave somebody out. Templates lie in locked memory that is left out of core dumps, and are zeroised when they are removed
 //! and when the gallery is dropped. Scores leave as domain types only; the gallery decides nothing.
 
 mod block;
+mod faces;
 mod identify;
 mod locked;
 mod popcount;
@@ -13,19 +14,21 @@ mod top;
 
 use std::collections::BTreeMap;
 
-use numkong::Dot;
 use sallyport_domain::{
-    Candidate, CandidateList, Eye, FACE_TEMPLATE_DIMENSIONS, FaceSimilarity, FaceTemplate,
-    IrisTemplate, ModelDigest, ReferenceId, SubjectId, Template,
+    Candidate, CandidateList, Eye, FaceSimilarity, FaceTemplate, IrisTemplate, ModelDigest,
+    ReferenceId, SubjectId, Template,
 };
 
-use block::{Block, Owner, scan};
+use block::{Block, Owner};
+use faces::{FaceProbe, Faces};
 pub use identify::{Captured, Identification};
 pub use locked::Protection;
 use popcount::{Kernel, ROW_WORDS};
 
-type Faces = Block<f32, FACE_TEMPLATE_DIMENSIONS>;
 type Irises = Block<u64, ROW_WORDS>;
+
+/// Probes that share one pass over the faces; more would keep too many scores at a time.
+const PROBES_AT_ONCE: usize = 16;
 
 /// A template to be stored.
 #[derive(Debug, Clone, Copy)]
@@ -206,7 +209,7 @@ impl Gallery {
 
     /// Are all templates in memory locked and left out of core dumps?
     pub fn protection(&self) -> Protection {
-        let faces: usize = self.faces.values().map(Block::unprotected_bytes).sum();
+        let faces: usize = self.faces.values().map(Faces::unprotected_bytes).sum();
         let irises: usize = self.irises.values().map(Block::unprotected_bytes).sum();
         match faces + irises {
             0 => Protection::Locked,
@@ -230,11 +233,7 @@ impl Gallery {
         let place = match template.into() {
             TemplateRef::Face(face) => {
                 let block = self.faces.entry(model).or_default();
-                let at = block.push(owner, |row| {
-                    row.iter_mut()
-                        .zip(face.as_slice())
-                        .for_each(|(to, from)| *to = *from);
-                });
+                let at = block.push(owner, face);
                 Place {
                     block: BlockKey::Face(model),
                     at,
@@ -260,9 +259,16 @@ impl Gallery {
             return false;
         };
         let (owner, moved) = match block {
-            BlockKey::Face(model) => take(self.faces.get_mut(&model), at),
-            BlockKey::Iris(eye, model) => take(self.irises.get_mut(&(eye, model)), at),
-        };
+            BlockKey::Face(model) => self.faces.get_mut(&model).map(|block| {
+                let owner = block.owners().get(at).copied();
+                (owner, block.swap_remove(at))
+            }),
+            BlockKey::Iris(eye, model) => self.irises.get_mut(&(eye, model)).map(|block| {
+                let owner = block.owners().get(at).copied();
+                (owner, block.swap_remove(at))
+            }),
+        }
+        .unwrap_or_default();
         if let Some(place) = moved.and_then(|moved| self.places.get_mut(&moved)) {
             place.at = at;
         }
@@ -284,6 +290,25 @@ impl Gallery {
             .count()
     }
 
+    /// The best exact similarity of a probe with the faces of one person.
+    fn similarity(
+        &self,
+        block: &Faces,
+        model: ModelDigest,
+        probe: &FaceProbe<'_>,
+        slot: usize,
+    ) -> Option<FaceSimilarity> {
+        let subject = self.people.slots.get(slot).copied().flatten()?;
+        let (_, references) = self.people.known.get(&subject)?;
+        references
+            .iter()
+            .filter_map(|reference| self.places.get(reference))
+            .filter(|place| place.block == BlockKey::Face(model))
+            .filter_map(|place| block.similarity(probe, place.at))
+            .reduce(f32::max)
+            .and_then(|best| FaceSimilarity::new(best).ok())
+    }
+
     /// Compares every face probe with every face reference of the probes' model and keeps the `k` best people of each
     /// probe. For the duplicate search at enrolment; at a gate [`Gallery::identify`] uses all modalities.
     #[must_use]
@@ -298,27 +323,30 @@ impl Gallery {
                 Search::OtherModel
             };
         };
+        let probes: Vec<_> = probes.iter().map(|probe| FaceProbe::new(probe)).collect();
         let candidates = probes
-            .iter()
-            .map(|probe| {
-                let scores = scan(block, self.threads, |row| face_score(probe, row));
-                let mut best = vec![f32::NEG_INFINITY; self.people.slots.len()];
-                for (score, owner) in scores.iter().zip(block.owners()) {
-                    if let Some(best) = best.get_mut(owner.slot as usize) {
-                        *best = best.max(*score);
-                    }
+            .chunks(PROBES_AT_ONCE)
+            .flat_map(|probes| {
+                let intervals = block.intervals(probes, self.people.slots.len(), self.threads);
+                probes.iter().zip(intervals)
+            })
+            .map(|(probe, intervals)| {
+                let mut least = top::Top::new(k);
+                for (slot, interval) in intervals.iter().enumerate() {
+                    least.offer((f64::from(interval.least), 0.0), slot);
                 }
-                let mut top = top::Top::new(k);
-                for (slot, score) in best.iter().enumerate() {
-                    top.offer((f64::from(*score), 0.0), slot);
-                }
-                let candidates = top.slots().filter_map(|slot| {
-                    Some(Candidate {
-                        subject: self.people.slots.get(slot).copied().flatten()?,
-                        similarity: FaceSimilarity::new(*best.get(slot)?).ok()?,
-                    })
-                });
-                CandidateList::new(candidates.collect())
+                let candidates = intervals
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, interval)| least.may_take((f64::from(interval.greatest), 0.0)))
+                    .filter_map(|(slot, _)| {
+                        Some(Candidate {
+                            subject: self.people.slots.get(slot).copied().flatten()?,
+                            similarity: self.similarity(block, model, probe, slot)?,
+                        })
+                    });
+                let exact = CandidateList::new(candidates.collect());
+                CandidateList::new(exact.as_slice().iter().take(k).copied().collect())
             })
             .collect();
         Search::Found {
@@ -326,28 +354,6 @@ impl Gallery {
             compared: block.len(),
         }
     }
-}
-
-/// Removes a row; returns whose it was, and which reference moved into its place.
-fn take<T: locked::Plain, const WIDTH: usize>(
-    block: Option<&mut Block<T, WIDTH>>,
-    at: usize,
-) -> (Option<Owner>, Option<ReferenceId>) {
-    let Some(block) = block else {
-        return (None, None);
-    };
-    let owner = block.owners().get(at).copied();
-    (owner, block.swap_remove(at))
-}
-
-/// Cosine similarity, clamped to [-1, 1]: rounding may carry a template's comparison with itself a little over one.
-fn face_score(probe: &FaceTemplate, row: &[f32; FACE_TEMPLATE_DIMENSIONS]) -> f32 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "scores are kept in single precision"
-    )]
-    let score = <f32 as Dot>::dot(probe.as_slice(), row).map_or(-1.0, |dot| dot as f32);
-    score.clamp(-1.0, 1.0)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use sallyport_domain::FACE_TEMPLATE_DIMENSIONS;
 use uuid::Uuid;
 
 const MODEL: ModelDigest = ModelDigest::from_bytes([1; 32]);
@@ -94,6 +95,43 @@ proptest! {
             prop_assert_eq!(list.as_slice().len(), k.min(brute.as_slice().len()));
             for (got, expected) in list.as_slice().iter().zip(brute.as_slice()) {
                 prop_assert!((got.similarity.value() - expected.similarity.value()).abs() < 1e-5);
+            }
+        }
+    }
+}
+
+/// Two hundred people whose similarities with the probe differ by less than 8-bit numbers can tell.
+#[test]
+fn doubles_finer_than_the_coarse_copy_are_ranked_exactly() {
+    let base = template(1);
+    let double = |n: u64| {
+        let noise = template(1_000 + n);
+        let values = base.as_slice().iter().zip(noise.as_slice());
+        FaceTemplate::normalise(values.map(|(a, b)| a + 0.02 * b).collect()).unwrap()
+    };
+    let mut gallery = Gallery::new();
+    for n in 0..200_u8 {
+        let _ = gallery.insert(MODEL, reference(n.into()), subject(n), &double(n.into()));
+    }
+    for probe in [base.clone(), double(500)] {
+        let brute = CandidateList::new(
+            (0..200_u8)
+                .map(|n| Candidate {
+                    subject: subject(n),
+                    similarity: probe.similarity(&double(n.into())),
+                })
+                .collect(),
+        );
+        let spread = |list: &[Candidate]| {
+            list[0].similarity.value() - list[list.len() - 1].similarity.value()
+        };
+        assert!(spread(brute.as_slice()) < 1e-3, "finer than the 8-bit copy");
+        for k in [1, 5, 50] {
+            let found = lists(gallery.search(MODEL, &[&probe], k));
+            assert_eq!(found[0].as_slice().len(), k);
+            for (got, expected) in found[0].as_slice().iter().zip(brute.as_slice()) {
+                let apart = got.similarity.value() - expected.similarity.value();
+                assert!(apart.abs() < 1e-6, "nobody better was left out");
             }
         }
     }

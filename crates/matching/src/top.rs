@@ -31,6 +31,12 @@ impl Top {
         self.kept.insert(at, (key, slot));
     }
 
+    /// Could somebody with this key be among the best? True for every key that is not behind all of them.
+    pub(crate) fn may_take(&self, key: (f64, f64)) -> bool {
+        let among = self.kept.len() < self.k || self.kept.last().is_none_or(|worst| key >= worst.0);
+        self.k > 0 && among && !key.0.is_nan() && key.0 != f64::NEG_INFINITY
+    }
+
     /// The slots, best first.
     pub(crate) fn slots(&self) -> impl Iterator<Item = usize> {
         self.kept.iter().map(|(_, slot)| *slot)
