@@ -220,13 +220,16 @@ fn selection(
     })
 }
 
+/// How one line of a view is written from an entry.
+type Line = fn(u64, &[u8]) -> String;
+
 /// The readable copies, where there are any, must say what the entries say.
-struct Views(Vec<(&'static str, BufReader<File>, fn(u64, &[u8]) -> String)>);
+struct Views(Vec<(&'static str, BufReader<File>, Line)>);
 
 impl Views {
     fn open(root: &Path) -> Result<Self, Failure> {
         let mut views = Self(Vec::new());
-        let kinds: [(&'static str, &str, fn(u64, &[u8]) -> String); 2] = [
+        let kinds: [(&'static str, &str, Line); 2] = [
             ("view/entries.csv", CSV_HEADER, csv_row),
             ("view/entries.jsonl", "", json_line),
         ];

@@ -1,9 +1,5 @@
 //! The outside witness as a process, spoken to over sockets as a log does.
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test stops when something is wrong"
-)]
+#![expect(clippy::unwrap_used, reason = "a test stops when something is wrong")]
 
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -88,32 +88,6 @@ fn parsed(text: &str) -> Option<Timestamp> {
     same.then_some(moment)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_read_and_nonsense_is_refused() {
-        for (text, micros) in [
-            ("1970-01-01T00:00:00Z", 0),
-            ("2024-02-29T12:30:01Z", 1_709_209_801_000_000),
-            ("2026-11-23T08:00:00Z", 1_795_420_800_000_000),
-        ] {
-            assert_eq!(moment(text), Ok(Timestamp::from_micros(micros)), "{text}");
-        }
-        for text in [
-            "",
-            "2026-11-23",
-            "2026-02-30T00:00:00Z",
-            "2026-11-23T24:00:00Z",
-            "2026-11-23T08:00:00+01:00",
-            "2026-11-23T08:00:00",
-        ] {
-            assert!(moment(text).is_err(), "{text}");
-        }
-    }
-}
-
 /// Says how far a long command is, at most every few percent.
 fn progress(what: &'static str) -> impl FnMut(u64, u64) {
     let mut next = 100_000;
@@ -246,4 +220,30 @@ async fn proof(state: &AppState, index: u64) -> anyhow::Result<()> {
     };
     print!("{}", file.to_text());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_read_and_nonsense_is_refused() {
+        for (text, micros) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2024-02-29T12:30:01Z", 1_709_209_801_000_000),
+            ("2026-11-23T08:00:00Z", 1_795_420_800_000_000),
+        ] {
+            assert_eq!(moment(text), Ok(Timestamp::from_micros(micros)), "{text}");
+        }
+        for text in [
+            "",
+            "2026-11-23",
+            "2026-02-30T00:00:00Z",
+            "2026-11-23T24:00:00Z",
+            "2026-11-23T08:00:00+01:00",
+            "2026-11-23T08:00:00",
+        ] {
+            assert!(moment(text).is_err(), "{text}");
+        }
+    }
 }

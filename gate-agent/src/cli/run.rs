@@ -60,7 +60,9 @@ pub(super) fn iris_opener(
             );
             (Arc::new(opener), supervision)
         }
-        camera => opener(camera, deps, stage, stop),
+        camera @ (CameraConfig::Replay(_) | CameraConfig::V4l2(_) | CameraConfig::Rtsp(_)) => {
+            opener(camera, deps, stage, stop)
+        }
     }
 }
 

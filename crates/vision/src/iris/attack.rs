@@ -99,7 +99,7 @@ fn halftone(grey: &Grey, cx: f32, cy: f32) -> Result<f32, VisionError> {
     let values = spectrum.data_typed::<core::Vec2f>().map_err(cv)?;
     // Amplitudes in rings of equal frequency: a line is compared with its own ring.
     let mut rings: Vec<Vec<f32>> = vec![Vec::new(); PATCH as usize / 2];
-    for (at, value) in values.iter().enumerate() {
+    for (at, core::VecN([real, imaginary])) in values.iter().enumerate() {
         let fold = |at: i32| if at > PATCH / 2 { at - PATCH } else { at } as f32;
         let frequency = fold(at as i32 % PATCH).hypot(fold(at as i32 / PATCH));
         let period = PATCH as f32 / frequency.max(0.5);
@@ -107,7 +107,7 @@ fn halftone(grey: &Grey, cx: f32, cy: f32) -> Result<f32, VisionError> {
             continue;
         }
         if let Some(ring) = rings.get_mut(frequency as usize) {
-            ring.push(value[0].hypot(value[1]));
+            ring.push(real.hypot(*imaginary));
         }
     }
     let mut best = 0.0_f32;
@@ -257,8 +257,9 @@ fn print(samples: &[IrisAttackSample]) -> Vote {
     if samples.is_empty() {
         return NOTHING;
     }
-    // Not "less than": a value that is no number must not pass.
-    if !(middle(samples, |sample| sample.halftone) < HALFTONE_PEAK) {
+    let halftone = middle(samples, |sample| sample.halftone);
+    // A value that is no number must not pass.
+    if halftone.is_nan() || halftone >= HALFTONE_PEAK {
         return (
             PadVerdict::AttackSuspected,
             "a regular dot pattern lies over the eye, as of a print",
@@ -271,7 +272,8 @@ fn lens_vote(samples: &[IrisAttackSample]) -> Vote {
     if samples.is_empty() {
         return NOTHING;
     }
-    if !(middle(samples, |sample| sample.lens) < LENS_PEAK) {
+    let lens = middle(samples, |sample| sample.lens);
+    if lens.is_nan() || lens >= LENS_PEAK {
         return (
             PadVerdict::AttackSuspected,
             "the iris shows a pattern that repeats around it, as of a printed contact lens",
@@ -336,7 +338,7 @@ fn pupil_motion(samples: &[IrisAttackSample]) -> Vote {
     }
     let mut dilations: Vec<f32> = samples.iter().map(|sample| sample.dilation).collect();
     let spread = quantile(&mut dilations, 0.9) - quantile(&mut dilations, 0.1);
-    if !(spread >= STILL_PUPIL) {
+    if spread.is_nan() || spread < STILL_PUPIL {
         return (
             PadVerdict::AttackSuspected,
             "the pupil did not change at all, as a living one does",

@@ -33,7 +33,8 @@ impl Circle {
     }
 
     pub(crate) fn contains(&self, x: f32, y: f32) -> bool {
-        (x - self.x).hypot(y - self.y) <= self.radius
+        let (dx, dy) = (x - self.x, y - self.y);
+        dx * dx + dy * dy <= self.radius * self.radius
     }
 
     pub(crate) fn scaled(&self, factor: f32) -> Self {
@@ -54,6 +55,8 @@ pub struct Contour {
     pub y: f32,
     mean: f32,
     harmonics: Vec<(f32, f32)>,
+    /// Bounds of the radius: most points are decided by them, without an angle.
+    bounds: (f32, f32),
 }
 
 impl Contour {
@@ -63,7 +66,18 @@ impl Contour {
             y: circle.y,
             mean: circle.radius,
             harmonics: Vec::new(),
+            bounds: (circle.radius, circle.radius),
         }
+    }
+
+    fn bounded(mut self) -> Self {
+        let swing: f32 = self
+            .harmonics
+            .iter()
+            .map(|(cosine, sine)| cosine.hypot(*sine))
+            .sum();
+        self.bounds = (self.mean - swing, self.mean + swing);
+        self
     }
 
     /// Radius at an angle in radians.
@@ -128,7 +142,7 @@ impl Contour {
         if !mean.is_finite() || *mean <= 0.0 {
             return None;
         }
-        Some(Self {
+        let fitted = Self {
             x: centre.0,
             y: centre.1,
             mean: *mean as f32,
@@ -136,7 +150,9 @@ impl Contour {
                 .chunks_exact(2)
                 .filter_map(|pair| Some((*pair.first()? as f32, *pair.get(1)? as f32)))
                 .collect(),
-        })
+            bounds: (0.0, 0.0),
+        };
+        Some(fitted.bounded())
     }
 
     /// The circle of the same mean radius about the outline's centroid.
@@ -158,7 +174,14 @@ impl Contour {
 
     pub(crate) fn contains(&self, x: f32, y: f32) -> bool {
         let (dx, dy) = (x - self.x, y - self.y);
-        dx.hypot(dy) <= self.radius(dy.atan2(dx))
+        let distance = (dx * dx + dy * dy).sqrt();
+        if distance < self.bounds.0 {
+            true
+        } else if distance > self.bounds.1 {
+            false
+        } else {
+            distance <= self.radius(dy.atan2(dx))
+        }
     }
 
     pub(crate) fn scaled(&self, factor: f32) -> Self {
@@ -171,6 +194,7 @@ impl Contour {
                 .iter()
                 .map(|(cosine, sine)| (cosine * factor, sine * factor))
                 .collect(),
+            bounds: (self.bounds.0 * factor, self.bounds.1 * factor),
         }
     }
 }

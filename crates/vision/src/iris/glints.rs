@@ -26,8 +26,6 @@ pub(crate) struct Prepared {
     pub(crate) median: Grey,
     /// Reflections filled.
     pub(crate) filled: Grey,
-    /// 255 where a reflection was filled.
-    pub(crate) glints: Grey,
 }
 
 /// Fills small bright reflections with the picture opened by an ellipse.
@@ -70,6 +68,5 @@ pub(crate) fn prepare(grey: Grey) -> Result<Prepared, VisionError> {
         median: filled.median(5, STAGE)?,
         grey,
         filled,
-        glints,
     })
 }

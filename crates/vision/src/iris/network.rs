@@ -78,9 +78,6 @@ pub(crate) struct NetworkFit {
     pub(crate) limbus: Circle,
     pub(crate) pupil_contour: Contour,
     pub(crate) limbus_contour: Contour,
-    /// Shares of the angles at which the edges were seen.
-    pub(crate) pupil_seen: f32,
-    pub(crate) limbus_seen: f32,
 }
 
 impl SegmentationNetwork {
@@ -228,7 +225,6 @@ impl ClassMap {
         let Some(limbus) = circle_through(&limbus_points) else {
             return Ok(None);
         };
-        let pupil_seen = pupil_points.len() as f32 / CONTOUR_ANGLES as f32;
         let pupil_contour =
             robust_fit(&blob, pupil_points, 4, 0.01).unwrap_or_else(|| Contour::circle(&blob));
         let samples: Vec<_> = limbus_points
@@ -238,15 +234,12 @@ impl ClassMap {
                 (dy.atan2(dx), dx.hypot(dy), 1.0)
             })
             .collect();
-        let limbus_seen = samples.len() as f32 / CONTOUR_ANGLES as f32;
         let limbus_contour = closed_limbus(&limbus, samples);
         Ok(Some(NetworkFit {
             pupil: pupil_contour.as_circle(),
             limbus,
             pupil_contour,
             limbus_contour,
-            pupil_seen,
-            limbus_seen,
         }))
     }
 

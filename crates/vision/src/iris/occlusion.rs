@@ -36,7 +36,7 @@ pub(crate) fn visible_iris(
     let mut visible = inside(eye, bounds);
     let lashes = lashes(eye, bounds, tone)?;
     let skin = skin(eye, bounds, tone)?;
-    let very_bright = (tone.median + 4.0 * tone.deviation).max(225.0).min(254.0);
+    let very_bright = (tone.median + 4.0 * tone.deviation).clamp(225.0, 254.0);
     let mut bright = Grey::filled(visible.width(), visible.height(), 0);
     for (spot, value) in bright.pixels_mut().iter_mut().zip(eye.grey.pixels()) {
         if f32::from(*value) >= very_bright {

@@ -30,7 +30,7 @@ pub fn annotate_iris(frame: &Frame, eye: &EyeObservation) -> Result<Frame, Visio
                     && found.visible.at(x, y) == 0
                 {
                     let pixel = picture.at_2d_mut::<Vec3b>(y, x).map_err(cv)?;
-                    pixel[2] = pixel[2].saturating_add(90);
+                    pixel.0[2] = pixel.0[2].saturating_add(90);
                 }
             }
         }

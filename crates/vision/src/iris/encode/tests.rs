@@ -1,7 +1,11 @@
 //! The committed graph against the plain Rust reference.
 
+use std::f32::consts::TAU;
 use std::path::Path;
 
+use super::reference::{
+    CODE_ROWS, FRAGILE_SHARE, MIN_SHOWN, Responses, WAVELENGTHS, bits, gabor, responses,
+};
 use super::*;
 use crate::Provider;
 
