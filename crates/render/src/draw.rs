@@ -205,7 +205,7 @@ fn surfaces(
                 if near {
                     let open =
                         smooth((v - top) * radius / soft) * smooth((bottom - v) * radius / soft);
-                    let white = white - 14.0 * (u.abs() - 1.0).max(0.0);
+                    let white = white - look.corner_shade * (u.abs() - 1.0).max(0.0);
                     let (mut inside, inner) = eyeball(identity, look, frame, (x, y), white);
                     inside -= look.shadow.0 * (-((v - top).max(0.0) / look.shadow.1)).exp();
                     inside -=

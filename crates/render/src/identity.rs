@@ -67,6 +67,22 @@ impl Identity {
         }
     }
 
+    /// For [`crate::Style::DarkEyes`]: a dark iris with little texture, with a texture that is given.
+    #[must_use]
+    pub fn dark_for_training(texture: Vec<f32>, rng: &mut ChaCha8Rng) -> Self {
+        let iris = rng.random_range(38.0..85.0);
+        Self {
+            texture,
+            tones: Tones {
+                iris,
+                gain: rng.random_range(2.0..9.0),
+                sclera: (iris + rng.random_range(12.0..110.0_f32)).min(190.0),
+                skin: rng.random_range(190.0..290.0),
+            },
+            anatomy: anatomy(rng),
+        }
+    }
+
     /// The same eye at another size, iris radius in pixels.
     #[must_use]
     pub fn with_radius(mut self, radius_px: f32) -> Self {

@@ -19,6 +19,9 @@ pub enum Style {
     },
     /// Domain randomisation for training: every lid shape, lighting and optical fault, and eyes that are hardly there.
     Training,
+    /// As `Training`, but dark irises under strong light, often small in the picture: bright skin, a low step at the
+    /// pupil, dark corners of the sclera, long dark lashes. Here networks take the iris for the pupil.
+    DarkEyes,
 }
 
 /// Lid edge as a function of the place across the eye, in iris radii from the iris centre, y down.
@@ -137,6 +140,8 @@ pub struct Look {
     pub(crate) relief: f32,
     pub(crate) socket: f32,
     pub(crate) sclera: f32,
+    /// How much darker the sclera gets for each iris radius beyond the limbus.
+    pub(crate) corner_shade: f32,
     pub(crate) lamps: Lamps,
     pub(crate) lamp_scale: f32,
     pub(crate) wet_spots: usize,
@@ -163,6 +168,7 @@ impl Look {
         match style {
             Style::Gate { spread } => Self::gate(identity, spread, size, mirrored, rng),
             Style::Training => Self::training(identity, size, rng),
+            Style::DarkEyes => Self::training(identity, size, rng).dark(identity, size, rng),
         }
     }
 
@@ -233,6 +239,7 @@ impl Look {
             relief: 6.0,
             socket: 12.0,
             sclera: identity.tones.sclera,
+            corner_shade: 14.0,
             lamps: Lamps::Spots {
                 count: rng.random_range(1..=2),
                 spread: 0.12,
@@ -384,6 +391,7 @@ impl Look {
             } else {
                 identity.tones.sclera
             },
+            corner_shade: 14.0,
             lamps: match rng.random_range(0..100) {
                 0..12 => Lamps::None,
                 12..60 => Lamps::Spots {
@@ -456,6 +464,50 @@ impl Look {
             },
             camera: training_camera(rng),
         }
+    }
+
+    fn dark(mut self, identity: &Identity, size: (usize, usize), rng: &mut ChaCha8Rng) -> Self {
+        let iris = identity.tones.iris;
+        if rng.random_bool(0.75) {
+            self.radius_px = size.1 as f32 / 240.0 * rng.random_range(40.0..75.0);
+        }
+        let step: f32 = if rng.random_bool(0.5) {
+            rng.random_range(9.0..22.0)
+        } else {
+            rng.random_range(20.0..55.0)
+        };
+        self.pupil_grey = (iris - step).max(rng.random_range(3.0..20.0_f32).min(iris - 9.0));
+        self.flat_pupil = None;
+        self.pupil_ring = rng.random_range(-4.0..5.0);
+        self.limbal_ring = rng.random_range(-3.0..10.0);
+        self.texture_gain = identity.tones.gain;
+        self.across_gain = rng.random_range(-8.0..8.0);
+        self.sclera = identity.tones.sclera;
+        self.corner_shade = rng.random_range(5.0..60.0);
+        self.skin = if rng.random_bool(0.75) {
+            rng.random_range(190.0..300.0)
+        } else {
+            rng.random_range(60.0..150.0)
+        };
+        if rng.random_bool(0.8) {
+            self.lamps = Lamps::Spots {
+                count: rng.random_range(1..=2),
+                spread: 0.15,
+            };
+            self.lamp_scale = rng.random_range(0.4..0.9);
+        }
+        if rng.random_bool(0.5) {
+            self.upper_lashes.count = rng.random_range(40..190);
+            self.upper_lashes.length = rng.random_range(0.4..0.95);
+            self.upper_lashes.droop = rng.random_range(-0.6..1.0);
+            self.upper_lashes.grey = rng.random_range(5.0..35.0);
+            self.lower_lashes.grey = self.upper_lashes.grey;
+        }
+        self.camera.gain = rng.random_range(0.85..1.15);
+        self.camera.offset = rng.random_range(-8.0..12.0);
+        self.camera.gamma = (normal(rng) * 0.1).exp();
+        self.camera.noise = self.camera.noise.min(4.0);
+        self
     }
 
     /// Closes the lids, so that nothing of the iris is seen.

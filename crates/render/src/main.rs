@@ -40,6 +40,8 @@ enum Kind {
     Hard,
     /// Far beyond what a gate meets.
     Training,
+    /// As training, but dark irises under strong light.
+    Dark,
 }
 
 impl Kind {
@@ -48,6 +50,7 @@ impl Kind {
             Self::Normal => Style::Gate { spread: 1.0 },
             Self::Hard => Style::Gate { spread: 1.8 },
             Self::Training => Style::Training,
+            Self::Dark => Style::DarkEyes,
         }
     }
 }
@@ -60,7 +63,7 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
         /// How many.
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 20, value_parser = some())]
         count: u64,
         /// Seed.
         #[arg(long, default_value_t = 1)]
@@ -78,10 +81,10 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
         /// How many eyes.
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 20, value_parser = some())]
         count: u64,
         /// Captures of each.
-        #[arg(long, default_value_t = 4)]
+        #[arg(long, default_value_t = 4, value_parser = some())]
         captures: u64,
         /// Seed.
         #[arg(long, default_value_t = 1)]
@@ -96,7 +99,7 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
         /// How many.
-        #[arg(long, default_value_t = 2_000)]
+        #[arg(long, default_value_t = 2_000, value_parser = some())]
         count: u64,
         /// Seed.
         #[arg(long, default_value_t = 1)]
@@ -111,12 +114,17 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
         /// How many.
-        #[arg(long, default_value_t = 4)]
+        #[arg(long, default_value_t = 4, value_parser = some())]
         count: u64,
         /// Seed.
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+}
+
+/// Nothing at all is a slip, and millions fill a disk.
+fn some() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..=1_000_000)
 }
 
 fn size(text: &str) -> Result<(usize, usize), String> {
@@ -172,11 +180,30 @@ fn generator(seed: u64, number: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number))
 }
 
-fn one(seed: u64, number: u64, kind: Kind, size: (usize, usize)) -> RenderedEye {
+/// One drawn eye and how it was drawn.
+struct Drawn {
+    eye: RenderedEye,
+    look: Look,
+    identity: u64,
+    mirrored: bool,
+}
+
+fn one(seed: u64, number: u64, kind: Kind, size: (usize, usize)) -> Drawn {
     let mut rng = generator(seed, number);
-    let identity = Identity::from_seed(rng.random());
-    let look = Look::draw(&identity, kind.style(), size, rng.random(), &mut rng);
-    render(&identity, &look, size, rng.random())
+    let identity_seed = rng.random();
+    let identity = match kind {
+        Kind::Dark => Identity::dark_for_training(texture(identity_seed), &mut rng),
+        Kind::Normal | Kind::Hard | Kind::Training => Identity::from_seed(identity_seed),
+    };
+    let mirrored = rng.random();
+    let look = Look::draw(&identity, kind.style(), size, mirrored, &mut rng);
+    let eye = render(&identity, &look, size, rng.random());
+    Drawn {
+        eye,
+        look,
+        identity: identity_seed,
+        mirrored,
+    }
 }
 
 fn eyes(out: &Path, count: u64, seed: u64, kind: Kind, size: (usize, usize)) -> anyhow::Result<()> {
@@ -184,7 +211,12 @@ fn eyes(out: &Path, count: u64, seed: u64, kind: Kind, size: (usize, usize)) -> 
     let progress = ProgressBar::new(count);
     let mut lines = Vec::new();
     for number in 0..count {
-        let eye = one(seed, number, kind, size);
+        let Drawn {
+            eye,
+            look,
+            identity,
+            mirrored,
+        } = one(seed, number, kind, size);
         write(&out.join(format!("{number:05}.png")), &eye.to_png()?)?;
         let labels = RenderedEye {
             grey: eye.parts.clone(),
@@ -196,7 +228,17 @@ fn eyes(out: &Path, count: u64, seed: u64, kind: Kind, size: (usize, usize)) -> 
         )?;
         serde_json::to_writer(
             &mut lines,
-            &serde_json::json!({ "picture": format!("{number:05}.png"), "truth": eye.truth }),
+            // The identity is text: as a number it would lose digits in most readers.
+            &serde_json::json!({
+                "picture": format!("{number:05}.png"),
+                "labels": format!("{number:05}.labels.png"),
+                "identity": identity.to_string(),
+                "nose_on_the_left": mirrored,
+                "dilation": look.dilation,
+                "gaze_degrees": look.gaze.to_degrees(),
+                "roll_degrees": look.roll.to_degrees(),
+                "truth": eye.truth,
+            }),
         )?;
         lines.push(b'\n');
         progress.inc(1);
@@ -207,7 +249,7 @@ fn eyes(out: &Path, count: u64, seed: u64, kind: Kind, size: (usize, usize)) -> 
 }
 
 fn people(out: &Path, count: u64, captures: u64, seed: u64, kind: Kind) -> anyhow::Result<()> {
-    if matches!(kind, Kind::Training) {
+    if matches!(kind, Kind::Training | Kind::Dark) {
         bail!("people need captures of one identity; choose --kind normal or hard");
     }
     folder(out)?;
@@ -261,18 +303,17 @@ fn training(out: &Path, count: u64, seed: u64, kind: Kind) -> anyhow::Result<()>
                 .cloned()
                 .unwrap_or_default();
             let eye = match kind {
-                Kind::Training => {
-                    let identity = Identity::for_training(texture, &mut rng);
-                    let look = Look::draw(
-                        &identity,
-                        Style::Training,
-                        (320, 240),
-                        rng.random(),
-                        &mut rng,
-                    );
+                Kind::Training | Kind::Dark => {
+                    let identity = if matches!(kind, Kind::Dark) {
+                        Identity::dark_for_training(texture, &mut rng)
+                    } else {
+                        Identity::for_training(texture, &mut rng)
+                    };
+                    let look =
+                        Look::draw(&identity, kind.style(), (320, 240), rng.random(), &mut rng);
                     render(&identity, &look, (320, 240), rng.random())
                 }
-                Kind::Normal | Kind::Hard => one(seed, number, kind, (320, 240)),
+                Kind::Normal | Kind::Hard => one(seed, number, kind, (320, 240)).eye,
             };
             let mut bytes = eye.grey.clone();
             bytes.extend(eye.classes());

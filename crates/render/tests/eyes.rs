@@ -1,5 +1,5 @@
 //! The renderer keeps its promises: same seed, same bytes; labels agree with outlines; hostile sizes are refused.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use rand::{Rng as _, SeedableRng as _};
 use sallyport_render::{
@@ -171,6 +171,76 @@ fn program(arguments: &[&str]) -> std::process::Output {
         .args(arguments)
         .output()
         .unwrap()
+}
+
+#[test]
+fn dark_eyes_are_dark_repeat_and_leave_the_other_styles_alone() {
+    let draw = |seed: u64| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let identity = Identity::dark_for_training(sallyport_render::texture(seed), &mut rng);
+        let look = Look::draw(&identity, Style::DarkEyes, SIZE, false, &mut rng);
+        render(&identity, &look, SIZE, rng.random())
+    };
+    assert!(draw(5).grey == draw(5).grey);
+    let mean = |eyes: &[RenderedEye]| {
+        let (mut sum, mut pixels) = (0_usize, 0_usize);
+        for eye in eyes {
+            for (grey, part) in eye.grey.iter().zip(&eye.parts) {
+                if *part == Part::Iris as u8 {
+                    sum += usize::from(*grey);
+                    pixels += 1;
+                }
+            }
+        }
+        sum / pixels
+    };
+    let dark: Vec<_> = (0..30).map(draw).collect();
+    let usual: Vec<_> = (0..30).map(|seed| eye(seed, Style::Training).1).collect();
+    let (dark, usual) = (mean(&dark), mean(&usual));
+    assert!(dark < 75 && usual > dark + 15, "{dark} and {usual}");
+}
+
+#[test]
+fn pictures_labels_and_truth_can_be_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_str().unwrap();
+    let run = program(&["eyes", "--out", out, "--count", "2", "--size", "200x160"]);
+    assert!(run.status.success());
+    let truth = std::fs::read_to_string(folder.path().join("truth.jsonl")).unwrap();
+    assert_eq!(truth.lines().count(), 2);
+    for line in truth.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let open = |field: &str| {
+            image::open(folder.path().join(line[field].as_str().unwrap()))
+                .unwrap()
+                .to_luma8()
+        };
+        let (grey, labels) = (open("picture"), open("labels"));
+        assert_eq!(grey.dimensions(), (200, 160));
+        assert_eq!(labels.dimensions(), (200, 160));
+        let pupil = labels
+            .pixels()
+            .filter(|pixel| pixel.0[0] == Part::Pupil as u8)
+            .count();
+        assert!(pupil > 200, "{pupil} pixels of pupil");
+        assert!(
+            labels
+                .pixels()
+                .all(|pixel| usize::from(pixel.0[0]) < Part::COUNT)
+        );
+        let shown = line["truth"]["pupil"]["radius"].as_f64().unwrap();
+        let stated = line["truth"]["limbus"]["radius"].as_f64().unwrap()
+            * line["dilation"].as_f64().unwrap();
+        assert!((shown - stated).abs() < 0.01, "{shown} and {stated}");
+    }
+    for (arguments, wanted) in [
+        (["eyes", "--out", out, "--count", "0"], "1..="),
+        (["people", "--out", out, "--kind", "dark"], "--kind normal"),
+    ] {
+        let refused = program(&arguments);
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && text.contains(wanted), "{text}");
+    }
 }
 
 #[test]
