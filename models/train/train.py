@@ -1,7 +1,7 @@
 """Trains the iris segmentation network on rendered eyes only. One command: models/train/run.sh
 
 Each data file is a row of (grey 240x320, labels 240x320) byte pairs as `sallyport-render training` writes them.
-Stops after --minutes; the learning rate falls along a cosine over that time. Keeps a checkpoint every 500 steps.
+Stops after --minutes; the learning rate falls along a cosine over that time. Keeps a checkpoint every 250 steps.
 """
 import argparse, glob, time
 import numpy as np, torch, torch.nn.functional as F
