@@ -12,7 +12,9 @@ mod report;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use sallyport_domain::{FaceTemplate, GateId, Modality, ModelDigest, QualityDefect, SubjectId};
+use sallyport_domain::{
+    Eye, FaceTemplate, GateId, IrisTemplate, Modality, ModelDigest, QualityDefect, SubjectId,
+};
 use sallyport_protocol::{
     EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission, PROTOCOL_VERSION,
     Probe,
@@ -20,7 +22,7 @@ use sallyport_protocol::{
 use sha2::{Digest as _, Sha256};
 
 pub use people::{InputError, Person, PicturePath, read_input};
-pub use prepare::prepare_picture;
+pub use prepare::{prepare_eyes, prepare_picture};
 pub use report::ReportError;
 use report::{Line, Report};
 
@@ -28,7 +30,7 @@ use crate::deps::Random;
 use crate::seal::{SealError, SealingKey};
 use crate::uplink::UplinkError;
 
-/// Pictures of one person that are sent at most; the best ones.
+/// Samples of the face and of each eye that are sent at most; the best ones.
 const KEPT_SAMPLES: usize = 5;
 
 /// What a picture gives.
@@ -41,6 +43,17 @@ pub struct PreparedPicture {
     pub quality: f32,
     /// The picture for the officer.
     pub jpeg: Vec<u8>,
+}
+
+/// What a picture of eyes gives for one of them. The picture itself is never kept or sent.
+#[derive(Debug, Clone)]
+pub struct PreparedEye {
+    /// Template; says which eye and which encoder.
+    pub template: IrisTemplate,
+    /// Quality score, 0 to 100.
+    pub quality: f32,
+    /// Which picture of an iris record, from 1; 0 for a file that is one picture.
+    pub part: u32,
 }
 
 /// Why a picture is not used.
@@ -130,6 +143,9 @@ pub enum ImportEvent {
 /// Analyses the bytes of one picture file; the outer error means that the models are broken.
 pub type Prepare<'a> =
     dyn FnMut(&[u8]) -> Result<Result<PreparedPicture, PictureRefusal>, String> + 'a;
+/// Analyses the bytes of one file with eyes; errors as [`Prepare`].
+pub type PrepareEyes<'a> =
+    dyn FnMut(&[u8]) -> Result<Result<Vec<PreparedEye>, PictureRefusal>, String> + 'a;
 /// Sends one person to the server.
 pub type Send<'a> = dyn Fn(&EnrolmentSubmission) -> Result<EnrolmentOutcome, UplinkError> + 'a;
 
@@ -143,6 +159,8 @@ pub struct Importer<'a> {
     pub random: &'a dyn Random,
     /// The face pipeline.
     pub prepare: &'a mut Prepare<'a>,
+    /// The iris pipeline.
+    pub prepare_eyes: &'a mut PrepareEyes<'a>,
     /// The uplink.
     pub send: &'a Send<'a>,
     /// Told of each step.
@@ -170,8 +188,13 @@ impl Importer<'_> {
         report: &mut Report,
         summary: &mut Summary,
     ) -> Result<(), ImportError> {
-        let files = read_pictures(person);
-        let mut hashes: Vec<String> = files.iter().map(|file| file.sha256.clone()).collect();
+        let files = read_pictures(&person.pictures);
+        let eye_files = read_pictures(&person.eyes);
+        let mut hashes: Vec<String> = files
+            .iter()
+            .chain(&eye_files)
+            .map(|file| file.sha256.clone())
+            .collect();
         hashes.sort();
         if let Some(enrolled) = report.answered(&person.name, &hashes) {
             summary.refused_pictures += report.refused_pictures(&person.name, &hashes);
@@ -183,32 +206,49 @@ impl Importer<'_> {
         }
         let subject = subject_id(report.seed(), &person.name);
         let mut prepared = Vec::new();
+        let mut refused = Vec::new();
         for file in files {
-            match self.picture(&file)? {
+            let picture = match &file.bytes {
+                Ok(bytes) => (self.prepare)(bytes).map_err(ImportError::Pipeline)?,
+                Err(reason) => Err(PictureRefusal::Unreadable(reason.clone())),
+            };
+            match picture {
                 Ok(picture) => prepared.push((file.sha256, picture)),
-                Err(refusal) => {
-                    summary.refused_pictures += 1;
-                    let sentence = refusal.sentence();
-                    report.append(Line::Picture {
-                        person: person.name.clone(),
-                        path: file.path.clone(),
-                        sha256: file.sha256,
-                        defects: refusal.codes(),
-                        reason: sentence.clone(),
-                    })?;
-                    (self.tell)(ImportEvent::PictureRefused {
-                        path: file.path,
-                        sentence,
-                    });
-                }
+                Err(refusal) => refused.push((file, refusal)),
             }
         }
+        let mut eyes = Vec::new();
+        for file in eye_files {
+            let seen = match &file.bytes {
+                Ok(bytes) => (self.prepare_eyes)(bytes).map_err(ImportError::Pipeline)?,
+                Err(reason) => Err(PictureRefusal::Unreadable(reason.clone())),
+            };
+            match seen {
+                Ok(seen) => eyes.extend(seen.into_iter().map(|eye| (file.sha256.clone(), eye))),
+                Err(refusal) => refused.push((file, refusal)),
+            }
+        }
+        for (file, refusal) in refused {
+            summary.refused_pictures += 1;
+            let sentence = refusal.sentence();
+            report.append(Line::Picture {
+                person: person.name.clone(),
+                path: file.path.clone(),
+                sha256: file.sha256,
+                defects: refusal.codes(),
+                reason: sentence.clone(),
+            })?;
+            (self.tell)(ImportEvent::PictureRefused {
+                path: file.path,
+                sentence,
+            });
+        }
         let refusal = if prepared.is_empty() {
-            Some("no usable picture")
+            Some("no usable picture of the face")
         } else {
             prepared.sort_by(|(_, a), (_, b)| b.quality.total_cmp(&a.quality));
             prepared.truncate(KEPT_SAMPLES);
-            self.submit(person, subject, prepared)?
+            self.submit(person, subject, prepared, eyes)?
         };
         match refusal {
             None => summary.enrolled += 1,
@@ -230,22 +270,13 @@ impl Importer<'_> {
         Ok(())
     }
 
-    fn picture(
-        &mut self,
-        file: &PictureFile,
-    ) -> Result<Result<PreparedPicture, PictureRefusal>, ImportError> {
-        match &file.bytes {
-            Ok(bytes) => (self.prepare)(bytes).map_err(ImportError::Pipeline),
-            Err(reason) => Ok(Err(PictureRefusal::Unreadable(reason.clone()))),
-        }
-    }
-
     /// Why the server refused, if it did.
     fn submit(
         &self,
         person: &Person,
         subject: SubjectId,
         prepared: Vec<(String, PreparedPicture)>,
+        eyes: Vec<(String, PreparedEye)>,
     ) -> Result<Option<&'static str>, ImportError> {
         let mut samples = Vec::with_capacity(prepared.len());
         for (source_sha256, picture) in prepared {
@@ -264,6 +295,7 @@ impl Importer<'_> {
                 photograph: Some(photograph),
             });
         }
+        samples.extend(best_of_each(eyes));
         let outcome = (self.send)(&EnrolmentSubmission {
             version: PROTOCOL_VERSION,
             subject,
@@ -296,9 +328,36 @@ struct PictureFile {
     bytes: Result<Vec<u8>, String>,
 }
 
-fn read_pictures(person: &Person) -> Vec<PictureFile> {
-    person
-        .pictures
+/// The best samples of each eye. No picture goes with them.
+fn best_of_each(mut eyes: Vec<(String, PreparedEye)>) -> Vec<EnrolmentSample> {
+    eyes.sort_by(|(_, a), (_, b)| b.quality.total_cmp(&a.quality));
+    let mut samples = Vec::new();
+    for wanted in [Eye::Left, Eye::Right] {
+        let best = eyes
+            .iter()
+            .filter(|(_, eye)| eye.template.eye() == wanted)
+            .take(KEPT_SAMPLES);
+        for (source_sha256, eye) in best {
+            let (model, template) = (eye.template.encoder(), eye.template.clone());
+            let Ok(probe) = Probe::new(model, template, eye.quality, 1) else {
+                continue;
+            };
+            let source_sha256 = match eye.part {
+                0 => source_sha256.clone(),
+                part => hex::encode(Sha256::digest(format!("{source_sha256}/{part}"))),
+            };
+            samples.push(EnrolmentSample {
+                probe,
+                source_sha256,
+                photograph: None,
+            });
+        }
+    }
+    samples
+}
+
+fn read_pictures(pictures: &[PicturePath]) -> Vec<PictureFile> {
+    pictures
         .iter()
         .map(|PicturePath(path)| {
             let bytes = read_limited(path);

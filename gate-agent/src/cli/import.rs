@@ -9,9 +9,9 @@ use sallyport_domain::SubjectCategory;
 use sallyport_vision::QualityPolicy;
 
 use super::{ModelFlags, say};
-use crate::config::VisionConfig;
+use crate::config::{Config, Profile, VisionConfig};
 use crate::deps::Deps;
-use crate::import::{ImportEvent, Importer, prepare_picture, read_input};
+use crate::import::{ImportEvent, Importer, prepare_eyes, prepare_picture, read_input};
 use crate::seal::SealingKey;
 use crate::state::StateFolder;
 use crate::tls;
@@ -19,7 +19,10 @@ use crate::uplink::Uplink;
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// Folder with one sub-folder a person, or CSV file with the columns path,person,category.
+    /// Folder with one sub-folder a person, or CSV file with the columns path,person,category,shows.
+    ///
+    /// A person's sub-folder holds pictures of the face and, if there are any, a folder "eyes" with near-infrared pictures of both eyes
+    /// or iris records (ISO/IEC 19794-6) that say which eye is which. In a list, "shows" is face or eyes.
     input: PathBuf,
     /// State folder of the joined station.
     #[arg(long)]
@@ -30,6 +33,15 @@ pub(super) struct ImportArgs {
     /// Report file, for going on and for what was refused. [default: INPUT.import.jsonl]
     #[arg(long)]
     report: Option<PathBuf>,
+    /// Configuration of the gate whose profile holds.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Profile that holds, such as nsw-2014, which forbids keeping pictures of eyes.
+    #[arg(long, env = "SALLYPORT_PROFILE")]
+    profile: Option<Profile>,
+    /// The people are fictional or development subjects, to whom the profile does not apply.
+    #[arg(long)]
+    development: bool,
     #[command(flatten)]
     models: ModelFlags,
 }
@@ -41,12 +53,27 @@ fn category(text: &str) -> Result<SubjectCategory, String> {
     })
 }
 
+fn profile(args: &ImportArgs) -> anyhow::Result<Option<Profile>> {
+    Ok(match (&args.config, args.profile) {
+        (_, Some(profile)) => Some(profile),
+        (Some(path), None) => Config::load(path)?.profile,
+        (None, None) => None,
+    })
+}
+
 pub(super) fn import(args: &ImportArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
     let people = read_input(&args.input, args.category)?;
+    let with_eyes = people.iter().any(|person| !person.eyes.is_empty());
+    if with_eyes && !args.development && profile(args)? == Some(Profile::Nsw2014) {
+        anyhow::bail!(
+            "the profile nsw-2014 forbids keeping a picture of an eye (clause 321), and {} holds some; destroy them, and enrol irises at a gate's camera",
+            args.input.display()
+        );
+    }
     let identity = StateFolder::existing(&args.state).identity()?;
-    let mut pipeline = args
-        .models
-        .pipeline(&VisionConfig::default(), QualityPolicy::enrolment())?;
+    let models = args.models.open(&VisionConfig::default())?;
+    let mut pipeline = models.face(QualityPolicy::enrolment())?;
+    let mut irises = with_eyes.then(|| models.iris()).transpose()?;
     let uplink = Uplink::new(
         &identity.server,
         tls::joined(&identity)?,
@@ -62,6 +89,10 @@ pub(super) fn import(args: &ImportArgs, deps: &Deps) -> anyhow::Result<ExitCode>
         bar.set_style(style);
     }
     let mut prepare = |bytes: &[u8]| prepare_picture(&mut pipeline, deps.clock.wall(), bytes);
+    let mut prepare_eyes = |bytes: &[u8]| match &mut irises {
+        Some(irises) => prepare_eyes(irises, deps.clock.wall(), bytes),
+        None => Err("the iris models are not loaded".to_owned()),
+    };
     let mut tell = |event: ImportEvent| match event {
         ImportEvent::PersonDone => bar.inc(1),
         ImportEvent::PictureRefused { path, sentence } => {
@@ -76,6 +107,7 @@ pub(super) fn import(args: &ImportArgs, deps: &Deps) -> anyhow::Result<ExitCode>
         sealing: SealingKey::from_base64(&identity.answer.sealing_key)?,
         random: &*deps.random,
         prepare: &mut prepare,
+        prepare_eyes: &mut prepare_eyes,
         send: &|submission| uplink.enrol(submission),
         tell: &mut tell,
     }

@@ -1,4 +1,7 @@
 //! Who is to be imported: a folder with one sub-folder a person, or a CSV list.
+//!
+//! A person's sub-folder may hold a folder `eyes` with near-infrared pictures of both eyes, or iris records after
+//! ISO/IEC 19794-6 that say which eye is which.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,9 +20,14 @@ pub struct Person {
     pub name: String,
     /// Category.
     pub category: SubjectCategory,
-    /// Pictures in name order.
+    /// Pictures of the face in name order.
     pub pictures: Vec<PicturePath>,
+    /// Near-infrared pictures of the eyes, and iris records.
+    pub eyes: Vec<PicturePath>,
 }
+
+/// Sub-folder of a person that holds the pictures of the eyes.
+const EYES: &str = "eyes";
 
 /// The folder or list cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +77,7 @@ fn folder(root: &Path, category: SubjectCategory) -> Result<Vec<Person>, InputEr
     let mut people: BTreeMap<String, Person> = BTreeMap::new();
     let entries = walkdir::WalkDir::new(root)
         .min_depth(2)
-        .max_depth(2)
+        .max_depth(3)
         .sort_by_file_name();
     for entry in entries {
         let entry = entry.map_err(|error| InputError::Read {
@@ -77,24 +85,52 @@ fn folder(root: &Path, category: SubjectCategory) -> Result<Vec<Person>, InputEr
             detail: error.to_string(),
         })?;
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
-        let name = entry
-            .path()
-            .parent()
-            .and_then(Path::file_name)
-            .map(|name| name.to_string_lossy().into_owned());
-        if let (true, false, Some(name)) = (entry.file_type().is_file(), hidden, name) {
-            people
-                .entry(name.clone())
-                .or_insert_with(|| Person {
-                    name,
-                    category,
-                    pictures: Vec::new(),
-                })
-                .pictures
-                .push(PicturePath(entry.into_path()));
+        if hidden || !entry.file_type().is_file() {
+            continue;
         }
+        let parents: Vec<String> = entry
+            .path()
+            .strip_prefix(root)
+            .unwrap_or(entry.path())
+            .iter()
+            .map(|part| part.to_string_lossy().into_owned())
+            .collect();
+        let (name, eyes) = match parents.as_slice() {
+            [name, _] => (name, false),
+            [name, folder, _] if folder == EYES => (name, true),
+            _ => continue,
+        };
+        let person = people
+            .entry(name.clone())
+            .or_insert_with(|| Person::new(name.clone(), category));
+        let list = if eyes {
+            &mut person.eyes
+        } else {
+            &mut person.pictures
+        };
+        list.push(PicturePath(entry.into_path()));
     }
     Ok(people.into_values().collect())
+}
+
+impl Person {
+    const fn new(name: String, category: SubjectCategory) -> Self {
+        Self {
+            name,
+            category,
+            pictures: Vec::new(),
+            eyes: Vec::new(),
+        }
+    }
+}
+
+/// What a picture of a list shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Shows {
+    #[default]
+    Face,
+    Eyes,
 }
 
 #[derive(Deserialize)]
@@ -104,6 +140,9 @@ struct Row {
     person: String,
     #[serde(default)]
     category: String,
+    /// `face`, which is meant when the column is missing or empty, or `eyes`.
+    #[serde(default)]
+    shows: Option<Shows>,
 }
 
 fn list(file: &Path, category: SubjectCategory) -> Result<Vec<Person>, InputError> {
@@ -139,15 +178,17 @@ fn list(file: &Path, category: SubjectCategory) -> Result<Vec<Person>, InputErro
                 ))
             })?
         };
-        let person = people.entry(row.person.clone()).or_insert_with(|| Person {
-            name: row.person.clone(),
-            category,
-            pictures: Vec::new(),
-        });
+        let person = people
+            .entry(row.person.clone())
+            .or_insert_with(|| Person::new(row.person.clone(), category));
         if person.category != category {
             return Err(wrong(format!("{:?} has two categories", row.person)));
         }
-        person.pictures.push(PicturePath(root.join(row.path)));
+        let path = PicturePath(root.join(row.path));
+        match row.shows.unwrap_or_default() {
+            Shows::Face => person.pictures.push(path),
+            Shows::Eyes => person.eyes.push(path),
+        }
     }
     Ok(people.into_values().collect())
 }

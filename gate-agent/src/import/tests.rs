@@ -10,6 +10,22 @@ fn sealing() -> SealingKey {
     SealingKey::from_base64(&base64::engine::general_purpose::STANDARD.encode(KEY)).unwrap()
 }
 
+fn eye_of(eye: Eye) -> PreparedEye {
+    PreparedEye {
+        template: IrisTemplate::new(
+            ModelDigest::from_bytes([2; 32]),
+            eye,
+            70,
+            400,
+            [1; 64],
+            [u128::MAX; 64],
+        )
+        .unwrap(),
+        quality: 70.0,
+        part: 0,
+    }
+}
+
 struct Bench {
     folder: tempfile::TempDir,
     /// Subjects that reached the server, with their number of samples.
@@ -89,6 +105,14 @@ impl Bench {
             sealing: sealing(),
             random: &OsRandom,
             prepare: &mut prepare,
+            prepare_eyes: &mut |bytes| {
+                let text = String::from_utf8_lossy(bytes);
+                Ok(if text.starts_with("eyes") {
+                    Ok([Eye::Left, Eye::Right].map(eye_of).to_vec())
+                } else {
+                    Err(PictureRefusal::Defects(vec![QualityDefect::NoEye]))
+                })
+            },
             send: &send,
             tell: &mut |event| told.push(event),
         }
@@ -115,6 +139,43 @@ fn refused_pictures_do_not_stop_the_batch_and_say_what_to_do() {
     )));
     let report = fs::read_to_string(bench.folder.path().join("report.jsonl")).unwrap();
     assert!(report.contains("\"blurred\"") && report.contains("no_face"));
+}
+
+#[test]
+fn eyes_are_imported_beside_the_face_and_a_bad_picture_of_eyes_keeps_nobody_out() {
+    let mut bench = bench();
+    let people = bench.folder.path().join("people");
+    for (person, files) in [
+        ("Anna", vec![("1.png", "eyes 1"), ("2.png", "closed")]),
+        ("Ben", (1..=7).map(|_| ("", "")).collect()),
+    ] {
+        fs::create_dir_all(people.join(person).join("eyes")).unwrap();
+        for (number, (name, text)) in files.into_iter().enumerate() {
+            let (name, text) = if name.is_empty() {
+                (format!("{number}.png"), format!("eyes of Ben {number}"))
+            } else {
+                (name.to_owned(), text.to_owned())
+            };
+            fs::write(people.join(person).join("eyes").join(name), text).unwrap();
+        }
+    }
+    // Only "eyes" means something; other folders of a person are left alone.
+    fs::create_dir_all(people.join("Anna/old")).unwrap();
+    fs::write(people.join("Anna/old/letter.txt"), "Dear Sir").unwrap();
+    let summary = bench.run().unwrap();
+    assert_eq!((summary.enrolled, summary.refused_pictures), (2, 3));
+    let sent = bench.sent.borrow().clone();
+    // One face and two eyes; one face and the five best of each eye.
+    assert_eq!(
+        sent.iter().map(|s| (s.1.as_str(), s.2)).collect::<Vec<_>>(),
+        [("Anna", 3), ("Ben", 11)]
+    );
+    assert!(bench.told.iter().any(|event| matches!(
+        event,
+        ImportEvent::PictureRefused { path, .. } if path.ends_with("Anna/eyes/2.png")
+    )));
+    let again = bench.run().unwrap();
+    assert_eq!(again.done_before, 3);
 }
 
 #[test]
@@ -170,7 +231,15 @@ fn lists_are_read_and_their_mistakes_named() {
     assert_eq!(people[0].category, SubjectCategory::Staff);
     assert_eq!(people[1].category, SubjectCategory::Visitor);
     assert!(people[0].pictures[0].0.starts_with(folder.path()));
+    fs::write(
+        &list,
+        "path,person,category,shows\na.jpg,Anna,staff,face\nb.png,Anna,staff,eyes\nc.jpg,Anna,staff,\n",
+    )
+    .unwrap();
+    let people = read_input(&list, SubjectCategory::Visitor).unwrap();
+    assert_eq!((people[0].pictures.len(), people[0].eyes.len()), (2, 1));
     for (text, expected) in [
+        ("path,person,category,shows\na,Anna,staff,feet\n", "line 2"),
         ("path,person,category\na.jpg,Anna,king\n", "line 2"),
         ("path,person,category\na.jpg,,staff\n", "person is empty"),
         (
