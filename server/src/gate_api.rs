@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gates::{self, GateError};
 use crate::passages::{self, PassageError};
+use crate::refusals;
 use crate::registry::{self, RegistryError};
 use crate::reviews;
 use crate::state::AppState;
@@ -60,6 +61,10 @@ pub fn router(state: AppState) -> Router {
         .route(paths::REVIEW, get(review))
         .layer(DefaultBodyLimit::max(PASSAGE_LIMIT))
         .layer(middleware::from_fn(time_limit))
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            refusals::of_gates,
+        ))
         .with_state(state)
 }
 
@@ -107,7 +112,14 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        (self.0, axum::Json(self.1)).into_response()
+        let code = self.1.code.clone();
+        let refused = self.0.is_client_error();
+        let response = (self.0, axum::Json(self.1)).into_response();
+        if refused {
+            refusals::marked(response, code)
+        } else {
+            response
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::clock::random;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::gates::GateRow;
-use crate::witness;
+use crate::{presence, witness};
 
 /// Life of a join token.
 pub const TOKEN_MINUTES: i64 = 15;
@@ -357,6 +357,7 @@ pub async fn heartbeat(
         state.logged_at(now);
     }
     state.store.gate_seen(&gate.id, now, &health).await?;
+    presence::heard(state, &gate.id, beat.now, now).await?;
     let log = witness::heartbeat(state, &gate.id, beat.log.as_ref()).await?;
     Ok(HeartbeatAnswer {
         now,

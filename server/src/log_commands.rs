@@ -7,7 +7,7 @@ use clap::Subcommand;
 use sallyport_domain::Timestamp;
 use sallyport_server::export::{self, Wanted};
 use sallyport_server::state::AppState;
-use sallyport_server::{audit, fsck, witness};
+use sallyport_server::{audit, fsck, streams, witness};
 use sallyport_transparency::{Checkpoint, Entry, ProofFile, inclusion_proof, needed_for_inclusion};
 
 use super::{Data, open};
@@ -54,6 +54,17 @@ pub(super) enum Audit {
     Fsck(Data),
     /// List the alarms about the log.
     Alarms(Data),
+    /// Show how far each stream of streams.toml has got.
+    Streams(Data),
+    /// Send a stream's receiver everything from this entry on once more.
+    StreamFrom {
+        /// Name of the stream.
+        stream: String,
+        /// Index of the first entry to send.
+        index: u64,
+        #[command(flatten)]
+        data: Data,
+    },
     /// Print a proof that an entry is in the log, with the cosignatures there are.
     Proof {
         /// Index of the entry.
@@ -167,9 +178,58 @@ pub(super) async fn run(command: Audit) -> anyhow::Result<()> {
             );
             Ok(())
         }
-        Audit::Alarms(data) => alarms(&open(&data).await?).await,
-        Audit::Proof { index, data } => proof(&open(&data).await?, index).await,
+        Audit::Alarms(data) => {
+            let state = open(&data).await?;
+            consulted(&state, "log_alarms").await?;
+            alarms(&state).await
+        }
+        Audit::Streams(data) => {
+            let state = open(&data).await?;
+            let size = state.store.log_size().await?;
+            for (name, next) in state.store.streams().await? {
+                println!(
+                    "{name}\tnext: {next}\tbehind: {}",
+                    size.saturating_sub(next)
+                );
+            }
+            for stream in streams::configured(&state)? {
+                println!("{}\tconfigured", stream.name);
+            }
+            println!("key of webhooks: {}", streams::webhook_key(&state));
+            Ok(())
+        }
+        Audit::StreamFrom {
+            stream,
+            index,
+            data,
+        } => stream_from(&open(&data).await?, &stream, index).await,
+        Audit::Proof { index, data } => {
+            let state = open(&data).await?;
+            consulted(&state, &format!("log_proof {index}")).await?;
+            proof(&state, index).await
+        }
     }
+}
+
+/// A look from the server's own command line, in the log before anything is shown.
+pub(super) async fn consulted(state: &AppState, about: &str) -> anyhow::Result<()> {
+    let entry = Entry {
+        actor: Some(super::ACTOR.to_owned()),
+        about: Some(about.to_owned()),
+        ..audit::entry("consultation", state.clock.now())?
+    };
+    audit::record(state, entry).await?;
+    Ok(())
+}
+
+/// An act from the server's own command line that has no entry of its own.
+pub(super) async fn done(state: &AppState, kind: &str) -> anyhow::Result<()> {
+    let entry = Entry {
+        actor: Some(super::ACTOR.to_owned()),
+        ..audit::entry(kind, state.clock.now())?
+    };
+    audit::record(state, entry).await?;
+    Ok(())
 }
 
 async fn alarms(state: &AppState) -> anyhow::Result<()> {
@@ -187,6 +247,28 @@ async fn alarms(state: &AppState) -> anyhow::Result<()> {
             alarm.shown.as_deref().unwrap_or("none")
         );
     }
+    Ok(())
+}
+
+async fn stream_from(state: &AppState, stream: &str, index: u64) -> anyhow::Result<()> {
+    let size = state.store.log_size().await?;
+    anyhow::ensure!(
+        index < size,
+        "the log has no entry {index}; it has {size} entries, counted from 0"
+    );
+    let entry = Entry {
+        actor: Some(super::ACTOR.to_owned()),
+        about: Some(format!("{stream} from {index}")),
+        ..audit::entry("stream_moved", state.clock.now())?
+    };
+    let mut write = state.store.write().await?;
+    anyhow::ensure!(
+        write.stream_put(stream, index).await?,
+        "no stream named {stream} ever ran; see: sallyport-server audit streams"
+    );
+    audit::append(state, &mut write, entry, None).await?;
+    write.commit().await?;
+    println!("{stream} is sent everything from entry {index} on.");
     Ok(())
 }
 

@@ -238,7 +238,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
             database_owner,
         } => {
             installation::migrate(&data.data, &database_owner).await?;
-            open(&data).await?.store.close().await;
+            let state = open(&data).await?;
+            log_commands::done(&state, "migrated").await?;
+            state.store.close().await;
             println!("The database is at this version.");
             Ok(())
         }
@@ -327,7 +329,9 @@ async fn gate(command: Gate) -> anyhow::Result<()> {
 async fn people(command: Registry) -> anyhow::Result<()> {
     match command {
         Registry::List(data) => {
-            for subject in registry::list(&open(&data).await?).await? {
+            let state = open(&data).await?;
+            log_commands::consulted(&state, "registry_list").await?;
+            for subject in registry::list(&state).await? {
                 match subject {
                     Ok(subject) => println!(
                         "{}\t{}\t{}",

@@ -351,6 +351,23 @@ async fn alarm_clock(state: &AppState, now: Timestamp) -> Result<(), AuditError>
     logged.map(drop)
 }
 
+/// The end of the trouble is an entry, too. The passage stands whether or not the log takes it now.
+async fn clock_is_right(state: &AppState, now: Timestamp) {
+    use std::sync::atomic::Ordering;
+    if !state.clock_alarm.swap(false, Ordering::SeqCst) {
+        return;
+    }
+    let logged = async {
+        let mut entry = audit::entry("clock", now)?;
+        entry.reason = Some("right_again".to_owned());
+        audit::record(state, entry).await
+    };
+    if let Err(error) = logged.await {
+        state.clock_alarm.store(true, Ordering::SeqCst);
+        tracing::error!(error = %error, "the end of the clock's trouble could not be logged");
+    }
+}
+
 /// Passage row, log entry and tree nodes in one transaction. Somebody who came first with the same id wins.
 async fn store(
     state: &AppState,
@@ -388,9 +405,7 @@ async fn store(
     write.commit().await?;
     state.logged_at(row.decided_at);
     if state.is_trusted(row.decided_at) {
-        state
-            .clock_alarm
-            .store(false, std::sync::atomic::Ordering::SeqCst);
+        clock_is_right(state, row.decided_at).await;
     }
     state.announce(row.transaction);
     answer(state, &row)

@@ -10,7 +10,10 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::state::AppState;
-use crate::{audit, console, gate_api, installation, registry, replicas, tls, witness};
+use crate::{
+    audit, console, gate_api, installation, outside, presence, refusals, registry, replicas,
+    streams, tls, witness,
+};
 
 /// A checkpoint follows an entry within this.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
@@ -59,9 +62,14 @@ pub async fn run(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
     ];
     let following = tokio::spawn(replicas::follow(state.clone(), stopped.clone()));
     let watching = tokio::spawn(witness::watch_over(state.clone(), stopped.clone()));
+    let asking = tokio::spawn(outside::ask_always(state.clone(), stopped.clone()));
+    let streaming = tokio::spawn(streams::run(state.clone(), stopped.clone()));
     let chores = tokio::spawn(chores(state.clone(), stopped));
+    // Before anybody is told that the server runs: from now on it ends in good order.
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
+        .context("listening for SIGTERM")?;
     tracing::info!(gates = %state.config.gate_listen, console = %state.config.console_listen, "listening");
-    signalled().await?;
+    signalled(terminate).await?;
     tracing::info!("stopping");
     let _ = stop.send(true);
     for server in servers {
@@ -69,6 +77,10 @@ pub async fn run(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
     }
     following.await.context("the change feed ended badly")?;
     chores.await.context("the background work ended badly")?;
+    streaming.await.context("the streams ended badly")?;
+    asking
+        .await
+        .context("asking outside witnesses ended badly")?;
     watching.await.context("the check of the log ended badly")?;
     let ended = audit::entry("server_stopped", state.clock.now())?;
     audit::record(&state, ended)
@@ -87,9 +99,7 @@ async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-async fn signalled() -> anyhow::Result<()> {
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .context("listening for SIGTERM")?;
+async fn signalled(mut terminate: tokio::signal::unix::Signal) -> anyhow::Result<()> {
     tokio::select! {
         _ = terminate.recv() => Ok(()),
         pressed = tokio::signal::ctrl_c() => pressed.context("listening for Ctrl-C"),
@@ -105,6 +115,13 @@ async fn chores(state: AppState, mut stop: watch::Receiver<bool>) {
             _ = checkpoint.tick() => {
                 if let Err(error) = witness::publish(&state).await {
                     tracing::error!(error = %error, "no checkpoint could be signed and stored");
+                }
+                let watched = async {
+                    refusals::flush(&state).await?;
+                    presence::look(&state).await
+                };
+                if let Err(error) = watched.await {
+                    tracing::error!(error = %error, "refusals and silent gates could not be logged");
                 }
             }
         }

@@ -1,11 +1,12 @@
 //! What every handler shares.
 
+use std::collections::HashSet;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, RwLock};
 
-use sallyport_domain::{FaceCalibration, FusionCalibration, Timestamp, TransactionId};
+use sallyport_domain::{FaceCalibration, FusionCalibration, OfficerId, Timestamp, TransactionId};
 use sallyport_matching::{Gallery, Protection};
 use tokio::sync::{Mutex, Notify, broadcast, watch};
 
@@ -13,6 +14,8 @@ use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::installation::Keys;
+use crate::presence::WrongClocks;
+use crate::refusals::Refusals;
 use crate::store::Store;
 use crate::witness::LogWatch;
 
@@ -61,6 +64,12 @@ pub struct Inner {
     pub live: broadcast::Sender<LiveEvent>,
     /// What this process remembers about the log, and its alarms.
     pub watch: LogWatch,
+    /// Refusals that are being counted before they are logged.
+    pub refusals: Refusals,
+    /// Gates whose clocks differ from the server's.
+    pub wrong_clocks: WrongClocks,
+    /// Pictures whose showing is in the log already, by officer.
+    pub(crate) looks: std::sync::Mutex<HashSet<(OfficerId, TransactionId)>>,
     /// Wakes waiting gates when an officer has decided.
     pub reviewed: Notify,
     /// One enrolment at a time.
@@ -124,6 +133,9 @@ impl AppState {
             calibration: FaceCalibration::default_face(),
             live: broadcast::Sender::new(LIVE_CAPACITY),
             watch: LogWatch::default(),
+            refusals: Refusals::default(),
+            wrong_clocks: WrongClocks::default(),
+            looks: std::sync::Mutex::default(),
             reviewed: Notify::new(),
             enrolling: Mutex::new(()),
             followed: Mutex::new(0),

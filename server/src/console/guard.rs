@@ -1,6 +1,6 @@
 //! What stands before every handler: response headers, the same-origin check, the signed-in officer.
 
-use axum::extract::{FromRequestParts, Request};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::pages::Trouble;
 use crate::officers::{self, Session};
+use crate::refusals;
 use crate::state::AppState;
 
 /// The session cookie. The prefix makes browsers insist on Secure, Path=/ and no Domain.
@@ -51,6 +52,15 @@ pub(super) async fn headers(request: Request, next: Next) -> Response {
     response
 }
 
+/// Writes what was refused into the log.
+pub(super) async fn refusals(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    refusals::of_console(&state, request, next).await
+}
+
 /// Refuses every request that could change something and does not come from our own pages.
 pub(super) async fn same_origin(request: Request, next: Next) -> Response {
     let safe = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -62,11 +72,11 @@ pub(super) async fn same_origin(request: Request, next: Next) -> Response {
     {
         next.run(request).await
     } else {
-        (
+        let refused = (
             StatusCode::FORBIDDEN,
             "This form was not sent from the console's own page, so nothing was done.\n",
-        )
-            .into_response()
+        );
+        refusals::marked(refused.into_response(), "foreign_form")
     }
 }
 
@@ -89,14 +99,17 @@ impl FromRequestParts<AppState> for Officer {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
         match current(&parts.headers, state).await {
             Ok(Some(session)) => Ok(Self(session)),
-            Ok(None) => Err(Redirect::to("/sign-in").into_response()),
+            Ok(None) => Err(refusals::marked(
+                Redirect::to("/sign-in").into_response(),
+                "not_signed_in",
+            )),
             Err(trouble) => Err(trouble),
         }
     }
 }
 
 /// The session that the cookie stands for.
-pub(super) async fn current(
+pub(crate) async fn current(
     headers: &HeaderMap,
     state: &AppState,
 ) -> Result<Option<Session>, Response> {
@@ -121,7 +134,11 @@ pub(super) fn check_csrf(session: &Session, sent: &str) -> Result<(), Response> 
     if bool::from(session.csrf.as_bytes().ct_eq(sent.as_bytes())) {
         Ok(())
     } else {
-        Err((StatusCode::FORBIDDEN, "This form is out of date, so nothing was done. Go back, reload the page and try again.\n").into_response())
+        let refused = (
+            StatusCode::FORBIDDEN,
+            "This form is out of date, so nothing was done. Go back, reload the page and try again.\n",
+        );
+        Err(refusals::marked(refused.into_response(), "old_form"))
     }
 }
 

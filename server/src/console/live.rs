@@ -14,7 +14,8 @@ use tokio::sync::broadcast::error::RecvError;
 use super::guard::{Officer, current};
 use super::pages::Trouble;
 use super::view::{Page, RowTemplate, html, is_open, row};
-use crate::audit;
+use crate::audit::{self, AuditError};
+use crate::officers::Session;
 use crate::passages;
 use crate::state::{AppState, LiveEvent};
 use crate::store::passages::PassageRow;
@@ -34,14 +35,7 @@ struct LivePage {
 
 /// The page. Seeing it is the officer's duty at the gate, and one entry of the log says so.
 pub(super) async fn page(State(state): State<AppState>, Officer(session): Officer) -> Response {
-    let logged = async {
-        let mut entry = audit::entry("consultation", state.clock.now())?;
-        entry.actor = Some(session.officer.to_string());
-        entry.about = Some("live_page".to_owned());
-        entry.reason = Some("gate_duty".to_owned());
-        audit::record(&state, entry).await
-    };
-    if let Err(error) = logged.await {
+    if let Err(error) = looked(&state, &session, "live_page").await {
         return Trouble::server(&state, &error).into_response();
     }
     let mut recent = match passages::recent(&state, None, SHOWN).await {
@@ -69,6 +63,14 @@ pub(super) async fn page(State(state): State<AppState>, Officer(session): Office
     )
 }
 
+async fn looked(state: &AppState, session: &Session, what: &str) -> Result<(), AuditError> {
+    let mut entry = audit::entry("consultation", state.clock.now())?;
+    entry.actor = Some(session.officer.to_string());
+    entry.about = Some(what.to_owned());
+    entry.reason = Some("gate_duty".to_owned());
+    audit::record(state, entry).await.map(drop)
+}
+
 async fn rendered(state: &AppState, passage: &PassageRow) -> String {
     RowTemplate {
         row: &row(state, passage).await,
@@ -85,10 +87,14 @@ pub(super) struct After {
 /// Server-sent events. `Last-Event-ID` (or `after` at first) is the next log index that the page has not seen.
 pub(super) async fn events(
     State(state): State<AppState>,
-    Officer(_): Officer,
+    Officer(session): Officer,
     Query(query): Query<After>,
     headers: HeaderMap,
 ) -> Response {
+    // The stream can be opened without the page, and shows the same people.
+    if let Err(error) = looked(&state, &session, "live_events").await {
+        return Trouble::server(&state, &error).into_response();
+    }
     // Listen before reading what happened, so that nothing falls between.
     let receiver = state.live.subscribe();
     let next = headers

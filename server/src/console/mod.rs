@@ -14,6 +14,8 @@ use axum::routing::{get, post};
 
 use crate::state::AppState;
 
+pub(crate) use guard::current;
+
 /// The console's routes.
 pub fn router(state: AppState) -> Router {
     Router::new()
@@ -34,6 +36,10 @@ pub fn router(state: AppState) -> Router {
         .route("/assets/{name}", get(assets::serve))
         .fallback(pages::not_found)
         .layer(middleware::from_fn(guard::same_origin))
+        .layer(middleware::from_fn_with_state(
+            state.clone(),
+            guard::refusals,
+        ))
         .layer(middleware::from_fn(guard::headers))
         .layer(axum::extract::DefaultBodyLimit::max(64 * 1024))
         .with_state(state)

@@ -1,5 +1,8 @@
 //! One passage: its page, its picture, and an officer's review.
 
+use std::collections::HashSet;
+use std::sync::PoisonError;
+
 use askama::Template;
 use axum::Form;
 use axum::extract::{Path, Query, State};
@@ -270,8 +273,27 @@ pub(super) struct PictureQuery {
     case: String,
 }
 
-/// The sealed picture, opened for this officer's browser only. While fresh it is part of the gate duty that opening the live or
-/// passage page logged; later it needs a reason of its own, which is logged.
+/// Officer and passage pairs that are remembered; beyond it a second look is an entry again.
+const LOOKS: usize = 10_000;
+
+/// While fresh, the first look of each officer at each picture is logged as gate duty.
+async fn looked(state: &AppState, session: &Session, passage: &PassageRow) -> Result<(), Response> {
+    let look = (session.officer, passage.transaction);
+    let known = |looks: &mut HashSet<_>| looks.contains(&look);
+    if known(&mut state.looks.lock().unwrap_or_else(PoisonError::into_inner)) {
+        return Ok(());
+    }
+    consulted(state, session, passage, "picture", "gate_duty").await?;
+    let mut looks = state.looks.lock().unwrap_or_else(PoisonError::into_inner);
+    if looks.len() >= LOOKS {
+        looks.clear();
+    }
+    looks.insert(look);
+    Ok(())
+}
+
+/// The sealed picture, opened for this officer's browser only, after the look was logged: as gate duty while it is fresh, with a
+/// reason of its own later.
 pub(super) async fn picture(
     State(state): State<AppState>,
     Officer(session): Officer,
@@ -279,7 +301,9 @@ pub(super) async fn picture(
     Query(query): Query<PictureQuery>,
 ) -> Result<Response, Response> {
     let passage = find(&state, &id).await?;
-    if !is_fresh(&state, &passage) {
+    if is_fresh(&state, &passage) {
+        looked(&state, &session, &passage).await?;
+    } else {
         let case = clean_case(&query.case);
         if !REASONS.contains(&query.reason.as_str()) || case.is_empty() {
             return Err((

@@ -7,7 +7,9 @@ pub mod log;
 pub mod officers;
 pub mod passages;
 mod postgres;
+pub mod presence;
 pub mod registry;
+pub mod streams;
 pub mod witness;
 
 use sqlx::any::{AnyArguments, AnyPoolOptions, AnyRow};

@@ -193,7 +193,7 @@ impl Store {
         let rows = self
             .all(sqlx::query(
                 "SELECT s.size, c.note, s.line FROM witness_cosignature s \
-                 JOIN log_checkpoint c ON c.size = s.size ORDER BY s.size DESC, s.witness",
+                 JOIN log_checkpoint c ON c.size = s.size ORDER BY s.size DESC, s.witness LIMIT 4096",
             ))
             .await?;
         let mut cosigned: Vec<(u64, String, Vec<String>)> = Vec::new();

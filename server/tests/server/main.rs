@@ -12,10 +12,14 @@ pub(crate) const ENGINE: Engine = Engine::Sqlite;
 
 mod common;
 mod console;
+mod coverage;
+mod durability;
 mod irises;
 mod joining;
 mod log;
+mod outside;
 mod passages;
 mod registry;
 mod reviews;
+mod streams;
 mod witness;

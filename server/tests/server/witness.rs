@@ -84,7 +84,7 @@ async fn busy(rig: &Rig, gate: &Gate, from: u64, to: u64) {
 }
 
 /// The whole log as somebody with the database can leave it: no triggers, no foreign keys.
-async fn unprotected(rig: &Rig) -> AnyPool {
+pub(crate) async fn unprotected(rig: &Rig) -> AnyPool {
     let pool = rig.hand().await;
     let off: &[&str] = match ENGINE {
         Engine::Sqlite => &[

@@ -13,12 +13,18 @@ pub(crate) const ENGINE: Engine = Engine::Postgres;
 mod common;
 #[path = "../server/console.rs"]
 mod console;
+#[path = "../server/coverage.rs"]
+mod coverage;
+#[path = "../server/durability.rs"]
+mod durability;
 #[path = "../server/irises.rs"]
 mod irises;
 #[path = "../server/joining.rs"]
 mod joining;
 #[path = "../server/log.rs"]
 mod log;
+#[path = "../server/outside.rs"]
+mod outside;
 #[path = "../server/passages.rs"]
 mod passages;
 #[path = "../server/registry.rs"]
@@ -28,5 +34,7 @@ mod replicas;
 mod reviews;
 mod roles;
 mod schema;
+#[path = "../server/streams.rs"]
+mod streams;
 #[path = "../server/witness.rs"]
 mod witness;

@@ -1,0 +1,693 @@
+//! Everything that people and machines do leaves an entry: each route of both interfaces and each command of the program is tried, and
+//! the log must then hold the entries that this table says. A new route or command without a line in the table fails here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, header};
+use sallyport_domain::SubjectCategory;
+use sallyport_protocol::{
+    DoorOutcome, DoorReport, FailedAcquisition, Heartbeat, PROTOCOL_VERSION, RenewRequest, paths,
+};
+use sallyport_server::clock::Clock as _;
+use sallyport_server::{console, officers, presence, refusals};
+use sallyport_transparency::Entry;
+use tower::ServiceExt as _;
+
+use crate::common::{Device, Gate, Rig, mate, template};
+
+/// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
+const ROUTES: [(&str, &[&str]); 23] = [
+    ("POST /gate/v1/join", &["gate_joined"]),
+    ("POST /gate/v1/renew", &["gate_renewed"]),
+    ("POST /gate/v1/passage", &["passage"]),
+    ("POST /gate/v1/door-report", &["door"]),
+    ("POST /gate/v1/failed-acquisition", &["passage"]),
+    ("POST /gate/v1/enrolment", &["enrolment"]),
+    ("POST /gate/v1/heartbeat", &["gate_health"]),
+    // The answer that a gate waits for is the review's entry.
+    ("GET /gate/v1/review", &[]),
+    ("GET /", &["consultation"]),
+    ("GET /live/events", &["consultation"]),
+    ("GET /passages/{id}", &["consultation"]),
+    ("POST /passages/{id}", &["consultation"]),
+    ("GET /passages/{id}/picture", &["consultation"]),
+    ("POST /passages/{id}/review", &["review"]),
+    ("GET /log", &["consultation"]),
+    ("GET /log/alarms", &[]),
+    ("GET /gates", &[]),
+    ("GET /sign-in", &[]),
+    ("POST /sign-in", &["sign_in"]),
+    ("POST /sign-out", &["sign_out"]),
+    ("GET /setup/{secret}", &[]),
+    ("POST /setup/{secret}", &["officer_created"]),
+    ("GET /assets/{name}", &[]),
+];
+
+/// Commands, and what they leave.
+const COMMANDS: [(&str, &[&str]); 19] = [
+    ("init", &[]),
+    ("serve", &["server_started", "server_stopped"]),
+    ("migrate", &["migrated"]),
+    ("gate add", &["gate_added"]),
+    ("gate list", &[]),
+    ("gate token", &["gate_token"]),
+    ("gate revoke", &["gate_revoked"]),
+    ("registry list", &["consultation"]),
+    ("registry status", &["subject_status"]),
+    ("registry remove", &["subject_removed"]),
+    ("officer setup-link", &["officer_setup_link"]),
+    ("audit export", &["export"]),
+    ("audit key", &[]),
+    ("audit policy", &[]),
+    ("audit fsck", &[]),
+    ("audit alarms", &["consultation"]),
+    ("audit proof", &["consultation"]),
+    ("audit streams", &[]),
+    ("audit stream-from", &["stream_moved"]),
+];
+
+/// `METHOD path` of every route, out of the routers' own text.
+fn routes(source: &str) -> BTreeSet<String> {
+    let names = BTreeMap::from([
+        ("paths::JOIN", paths::JOIN),
+        ("paths::RENEW", paths::RENEW),
+        ("paths::PASSAGE", paths::PASSAGE),
+        ("paths::DOOR_REPORT", paths::DOOR_REPORT),
+        ("paths::FAILED_ACQUISITION", paths::FAILED_ACQUISITION),
+        ("paths::ENROLMENT", paths::ENROLMENT),
+        ("paths::HEARTBEAT", paths::HEARTBEAT),
+        ("paths::REVIEW", paths::REVIEW),
+    ]);
+    // Whoever needs other methods teaches them to this test first.
+    assert!(source.contains("use axum::routing::{get, post};"));
+    for hidden in [".nest(", ".merge(", ".route_service("] {
+        assert!(
+            !source.contains(hidden),
+            "routes behind {hidden} are not seen by this test; use .route"
+        );
+    }
+    let mut found = BTreeSet::new();
+    for part in source.split(".route(").skip(1) {
+        let (path, rest) = part.split_once(',').unwrap();
+        let path = path.trim();
+        let path = match path.strip_prefix('"') {
+            Some(literal) => literal.trim_end_matches('"'),
+            None => names
+                .get(path)
+                .unwrap_or_else(|| panic!("{path} is not known to this test; name it in `names`")),
+        };
+        // Up to the bracket that closes `.route(`.
+        let mut depth = 1;
+        let end = rest
+            .find(|c| {
+                match c {
+                    '(' => depth += 1,
+                    ')' => depth -= 1,
+                    _ => {}
+                }
+                depth == 0
+            })
+            .unwrap();
+        for (method, word) in [("GET", "get("), ("POST", "post(")] {
+            if rest[..end].contains(word) {
+                found.insert(format!("{method} {path}"));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_route_stands_in_the_table() {
+    let mut found = routes(include_str!("../../src/gate_api.rs"));
+    found.extend(routes(include_str!("../../src/console/mod.rs")));
+    let table: BTreeSet<String> = ROUTES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let missing: Vec<_> = found.difference(&table).collect();
+    assert!(
+        missing.is_empty(),
+        "say in ROUTES what these leave in the log, and use them in this file's test: {missing:?}"
+    );
+    let gone: Vec<_> = table.difference(&found).collect();
+    assert!(gone.is_empty(), "no longer there: {gone:?}");
+}
+
+/// Kinds of the entries from `start` on.
+async fn kinds(rig: &Rig, start: u64) -> Vec<String> {
+    entries(rig, start)
+        .await
+        .into_iter()
+        .map(|entry| entry.kind)
+        .collect()
+}
+
+async fn entries(rig: &Rig, start: u64) -> Vec<Entry> {
+    let rows = rig.state.store.log_entries(start, 1_000).await.unwrap();
+    rows.iter()
+        .map(|(_, bytes)| Entry::from_bytes(bytes).unwrap())
+        .collect()
+}
+
+/// Checks what each use left, and which were used.
+struct Tried<'a> {
+    rig: &'a Rig,
+    at: u64,
+    left: BTreeMap<&'static str, &'static [&'static str]>,
+}
+
+impl<'a> Tried<'a> {
+    async fn new(rig: &'a Rig, table: &[(&'static str, &'static [&'static str])]) -> Self {
+        Self {
+            rig,
+            at: rig.state.store.log_size().await.unwrap(),
+            left: table.iter().copied().collect(),
+        }
+    }
+
+    /// What happened since the last call was preparation.
+    async fn ready(&mut self) {
+        self.at = self.rig.state.store.log_size().await.unwrap();
+    }
+
+    async fn left(&mut self, name: &str) {
+        let expected = self
+            .left
+            .remove(name)
+            .unwrap_or_else(|| panic!("{name} is not in the table, or was tried twice"));
+        assert_eq!(kinds(self.rig, self.at).await, expected, "{name}");
+        self.ready().await;
+    }
+
+    fn done(self) {
+        assert!(self.left.is_empty(), "never tried: {:?}", self.left);
+    }
+}
+
+struct Browser {
+    router: Router,
+    cookie: Option<String>,
+}
+
+impl Browser {
+    async fn ask(&self, method: &str, path: &str, form: &str, origin: &str) -> (u16, String) {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "localhost:0")
+            .header(header::ORIGIN, origin)
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Some(cookie) = &self.cookie {
+            request = request.header(header::COOKIE, cookie);
+        }
+        let request = request.body(Body::from(form.to_owned())).unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        if let Some(cookie) = answer.headers().get(header::SET_COOKIE) {
+            let pair = cookie.to_str().unwrap().split(';').next().unwrap();
+            return (status, pair.to_owned());
+        }
+        if path == "/live/events" {
+            // The stream goes on for ever; its head is enough.
+            return (status, String::new());
+        }
+        let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    async fn get(&self, path: &str) -> String {
+        let (status, body) = self.ask("GET", path, "", "https://localhost:0").await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    async fn post(&self, path: &str, form: &str) -> (u16, String) {
+        self.ask("POST", path, form, "https://localhost:0").await
+    }
+}
+
+fn csrf(page: &str) -> String {
+    let (_, rest) = page.split_once("name=\"csrf\" value=\"").unwrap();
+    rest.split('"').next().unwrap().to_owned()
+}
+
+fn beat(rig: &Rig, gate: &Gate, cameras: &str) -> Heartbeat {
+    Heartbeat {
+        version: PROTOCOL_VERSION,
+        gate: gate.id.clone(),
+        now: rig.clock.now(),
+        cameras: vec![("face".to_owned(), cameras.to_owned())],
+        spooled: 0,
+        log: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_route_leaves_its_entries() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    let mut tried = Tried::new(&rig, &ROUTES).await;
+    use_gate(&rig, &gate, &mut tried).await;
+    use_console(&rig, &gate, &mut tried).await;
+    tried.done();
+}
+
+async fn use_gate(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
+    let other = "back-out".parse().unwrap();
+    let policy = crate::common::policy();
+    sallyport_server::gates::add(
+        &rig.state,
+        &other,
+        sallyport_domain::Direction::Exit,
+        &policy,
+        "test",
+    )
+    .await
+    .unwrap();
+    let token = sallyport_server::gates::token(&rig.state, &other, "test")
+        .await
+        .unwrap();
+    tried.ready().await;
+    let device = Device::new();
+    let joined = rig
+        .stranger()
+        .post(paths::JOIN, &device.request(&token))
+        .await;
+    assert_eq!(joined.status, 200);
+    tried.left("POST /gate/v1/join").await;
+    let renewal = RenewRequest {
+        version: PROTOCOL_VERSION,
+        gate: gate.id.clone(),
+        csr_pem: gate.device.csr_pem.clone(),
+    };
+    assert_eq!(gate.client.post(paths::RENEW, &renewal).await.status, 200);
+    tried.left("POST /gate/v1/renew").await;
+    gate.enrol(1).await;
+    tried.left("POST /gate/v1/enrolment").await;
+    let request = gate.request(rig.transaction(1), mate(1, 5));
+    gate.pass(&request).await;
+    tried.left("POST /gate/v1/passage").await;
+    let report = DoorReport {
+        version: PROTOCOL_VERSION,
+        gate: gate.id.clone(),
+        transaction: request.transaction,
+        outcome: DoorOutcome::Released,
+        at: rig.clock.now(),
+        sequence: 1,
+    };
+    assert_eq!(
+        gate.client.post(paths::DOOR_REPORT, &report).await.status,
+        204
+    );
+    tried.left("POST /gate/v1/door-report").await;
+    let failed = FailedAcquisition {
+        version: PROTOCOL_VERSION,
+        transaction: rig.transaction(2),
+        gate: gate.id.clone(),
+        direction: request.direction,
+        began_at: rig.clock.now(),
+        ended_at: rig.clock.now(),
+        defects: Vec::new(),
+        attachment: None,
+    };
+    let answer = gate.client.post(paths::FAILED_ACQUISITION, &failed).await;
+    assert_eq!(answer.status, 200);
+    tried.left("POST /gate/v1/failed-acquisition").await;
+    let answer = gate
+        .client
+        .post(paths::HEARTBEAT, &beat(rig, gate, "ok"))
+        .await;
+    assert_eq!(answer.status, 200);
+    tried.left("POST /gate/v1/heartbeat").await;
+}
+
+async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
+    // Somebody whom nobody knows, with a picture.
+    let mut request = gate.request(rig.transaction(3), template(77));
+    request.attachment = Some(picture(rig, &request.transaction.to_string()));
+    gate.pass(&request).await;
+    let passage = format!("/passages/{}", request.transaction);
+    let link = officers::create_setup_link(&rig.state, "gate_officer")
+        .await
+        .unwrap();
+    let setup = link.split_once("/setup/").unwrap().1;
+    let setup = format!("/setup/{setup}");
+    tried.ready().await;
+    let mut browser = Browser {
+        router: console::router(rig.state.clone()),
+        cookie: None,
+    };
+    browser.get(&setup).await;
+    tried.left("GET /setup/{secret}").await;
+    let password = "a+quiet+harbour+in+june";
+    let form = format!("name=Alex&password={password}&again={password}");
+    assert_eq!(browser.post(&setup, &form).await.0, 303);
+    tried.left("POST /setup/{secret}").await;
+    browser.get("/sign-in").await;
+    tried.left("GET /sign-in").await;
+    let (status, cookie) = browser
+        .post("/sign-in", &format!("name=Alex&password={password}"))
+        .await;
+    assert_eq!(status, 303);
+    browser.cookie = Some(cookie);
+    tried.left("POST /sign-in").await;
+    let page = browser.get("/").await;
+    tried.left("GET /").await;
+    let style = page.split("/assets/").nth(1).unwrap();
+    let style = style.split('"').next().unwrap();
+    browser.get(&format!("/assets/{style}")).await;
+    tried.left("GET /assets/{name}").await;
+    browser.get("/live/events").await;
+    tried.left("GET /live/events").await;
+    browser.get(&format!("{passage}/picture")).await;
+    tried.left("GET /passages/{id}/picture").await;
+    let csrf = csrf(&browser.get(&passage).await);
+    tried.left("GET /passages/{id}").await;
+    // The same look again is in the log already.
+    browser.get(&format!("{passage}/picture")).await;
+    assert_eq!(kinds(rig, tried.at).await, [] as [&str; 0]);
+    let form = format!("csrf={csrf}&reason=incident&case=2026-17");
+    assert_eq!(browser.post(&passage, &form).await.0, 200);
+    tried.left("POST /passages/{id}").await;
+    let form = format!("csrf={csrf}&verdict=refuse&preset=other&words=unknown&sure=yes");
+    assert_eq!(
+        browser.post(&format!("{passage}/review"), &form).await.0,
+        303
+    );
+    tried.left("POST /passages/{id}/review").await;
+    let answer = gate
+        .client
+        .send(
+            "GET",
+            &format!("{}?transaction={}", paths::REVIEW, request.transaction),
+            b"",
+        )
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200);
+    tried.left("GET /gate/v1/review").await;
+    for path in ["/log", "/log/alarms", "/gates"] {
+        browser.get(path).await;
+        tried.left(&format!("GET {path}")).await;
+    }
+    let (status, _) = browser.post("/sign-out", &format!("csrf={csrf}")).await;
+    assert_eq!(status, 303);
+    tried.left("POST /sign-out").await;
+}
+
+/// Enough for a test's one picture.
+struct Same;
+
+impl hpke::rand_core::RngCore for Same {
+    fn next_u32(&mut self) -> u32 {
+        7
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        7
+    }
+
+    fn fill_bytes(&mut self, target: &mut [u8]) {
+        target.fill(7);
+    }
+}
+
+impl hpke::rand_core::CryptoRng for Same {}
+
+/// A picture as an agent seals it.
+fn picture(rig: &Rig, transaction: &str) -> sallyport_protocol::Sealed {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use hpke::Serializable as _;
+    let (enc, ciphertext) = hpke::single_shot_seal::<
+        hpke::aead::AesGcm256,
+        hpke::kdf::HkdfSha256,
+        hpke::kem::X25519HkdfSha256,
+        _,
+    >(
+        &hpke::OpModeS::Base,
+        &rig.state.keys.picture_public,
+        b"sallyport/attachment/1",
+        b"jpeg",
+        transaction.as_bytes(),
+        &mut Same,
+    )
+    .unwrap();
+    sallyport_protocol::Sealed {
+        media_type: "image/jpeg".to_owned(),
+        enc: STANDARD.encode(enc.to_bytes()),
+        ciphertext: STANDARD.encode(ciphertext),
+    }
+}
+
+/// The last refusal in the log: route and code.
+async fn refused(rig: &Rig) -> (Option<String>, String, String) {
+    let entry = entries(rig, 0).await.pop().unwrap();
+    assert_eq!(entry.kind, "refused");
+    assert_eq!(entry.decision.as_deref(), Some("refuse"));
+    (entry.gate, entry.about.unwrap(), entry.reason.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_is_an_entry_and_a_flood_of_them_is_counted() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    let stranger = rig.stranger();
+    let browser = Browser {
+        router: console::router(rig.state.clone()),
+        cookie: None,
+    };
+    for (name, _) in ROUTES {
+        let (method, path) = name.split_once(' ').unwrap();
+        let real = path.replace("{id}", "1").replace("{secret}", "1");
+        if path.starts_with("/gate/") {
+            let answer = stranger.send(method, &real, b"{}").await.unwrap();
+            assert!((400..500).contains(&answer.status), "{name}");
+            let code = if path == paths::JOIN {
+                "malformed"
+            } else {
+                "not_a_gate"
+            };
+            assert_eq!(
+                refused(&rig).await,
+                (None, name.to_owned(), code.to_owned())
+            );
+        } else if method == "POST" {
+            let (status, _) = browser
+                .ask("POST", &real, "a=b", "https://evil.example")
+                .await;
+            assert_eq!(status, 403);
+            let expected = (None, name.to_owned(), "foreign_form".to_owned());
+            assert_eq!(refused(&rig).await, expected);
+        } else if !["/sign-in", "/setup/{secret}", "/assets/{name}"].contains(&path) {
+            let (status, _) = browser.ask("GET", &real, "", "null").await;
+            assert_eq!(status, 303, "{name}");
+            let expected = (None, name.to_owned(), "not_signed_in".to_owned());
+            assert_eq!(refused(&rig).await, expected);
+        }
+    }
+    // A joined gate that speaks for another one is named.
+    let mut foreign = gate.request(rig.transaction(1), mate(1, 5));
+    foreign.gate = "back-out".parse().unwrap();
+    assert_eq!(gate.client.post(paths::PASSAGE, &foreign).await.status, 403);
+    let named = (
+        Some("front-in".to_owned()),
+        "POST /gate/v1/passage".to_owned(),
+        "gate_mismatch".to_owned(),
+    );
+    assert_eq!(refused(&rig).await, named);
+    let size = rig.state.store.log_size().await.unwrap();
+    for _ in 0..17 {
+        gate.client.post(paths::PASSAGE, &foreign).await;
+    }
+    refusals::flush(&rig.state).await.unwrap();
+    assert_eq!(rig.state.store.log_size().await.unwrap(), size);
+    rig.clock.advance_millis(60_000);
+    refusals::flush(&rig.state).await.unwrap();
+    let (_, about, code) = refused(&rig).await;
+    assert_eq!(about, "POST /gate/v1/passage (17 more within a minute)");
+    assert_eq!(code, "gate_mismatch");
+    refusals::flush(&rig.state).await.unwrap();
+    assert_eq!(rig.state.store.log_size().await.unwrap(), size + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_return_and_wrong_clocks_of_gates_are_entries_with_begin_and_end() {
+    let rig = Rig::start().await;
+    let (gate, other) = (rig.gate("front-in").await, rig.gate("back-out").await);
+    let hear = async |gate: &Gate, ahead_ms: i64| {
+        let mut beat = beat(&rig, gate, "ok");
+        beat.now = beat.now.plus_millis(ahead_ms);
+        assert_eq!(gate.client.post(paths::HEARTBEAT, &beat).await.status, 200);
+    };
+    hear(&gate, 0).await;
+    hear(&other, 0).await;
+    let start = rig.state.store.log_size().await.unwrap();
+    rig.clock.advance_millis(presence::SILENT_MS);
+    hear(&other, 0).await;
+    presence::look(&rig.state).await.unwrap();
+    assert_eq!(kinds(&rig, start).await, [] as [&str; 0], "not yet");
+    rig.clock.advance_millis(1);
+    for _ in 0..3 {
+        presence::look(&rig.state).await.unwrap();
+    }
+    hear(&gate, 0).await;
+    hear(&gate, 0).await;
+    let found = entries(&rig, start).await;
+    let brief: Vec<_> = found
+        .iter()
+        .map(|entry| (entry.kind.as_str(), entry.gate.as_deref().unwrap()))
+        .collect();
+    assert_eq!(
+        brief,
+        [("gate_lost", "front-in"), ("gate_back", "front-in")]
+    );
+    assert!(
+        found[0]
+            .about
+            .as_ref()
+            .unwrap()
+            .starts_with("last heard of")
+    );
+    let start = start + 2;
+    for ahead in [1_000, 5_000, 6_000, -90_000, 0, 0] {
+        hear(&gate, ahead).await;
+    }
+    let reasons: Vec<_> = entries(&rig, start)
+        .await
+        .into_iter()
+        .map(|entry| (entry.kind, entry.reason.unwrap()))
+        .collect();
+    let clock = |reason: &str| ("clock".to_owned(), reason.to_owned());
+    assert_eq!(
+        reasons,
+        [clock("gate_clock_differs"), clock("gate_clock_right_again")]
+    );
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sallyport-server"));
+    command.stdin(Stdio::null());
+    command
+}
+
+/// Every command of the program that does something, out of its own help.
+fn commands(words: &[String]) -> BTreeSet<String> {
+    let output = program().args(words).arg("--help").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let Some((_, list)) = text.split_once("\nCommands:\n") else {
+        return BTreeSet::from([words.join(" ")]);
+    };
+    list.lines()
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .map(|line| line.split_whitespace().next().unwrap())
+        .filter(|name| *name != "help")
+        .flat_map(|name| {
+            let mut deeper = words.to_vec();
+            deeper.push(name.to_owned());
+            commands(&deeper)
+        })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_leaves_its_entries() {
+    let found = commands(&[]);
+    let table: BTreeSet<String> = COMMANDS
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .collect();
+    assert_eq!(
+        found, table,
+        "say in COMMANDS what each command leaves in the log"
+    );
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    let person = gate.enrol(1).await.to_string();
+    assert_eq!(SubjectCategory::Staff.code(), "staff");
+    let data = crate::common::data(&rig.folder);
+    let export = rig.folder.path().join("export");
+    let owner = rig.database.as_ref().map(|database| database.owner());
+    let now = rig.clock.now();
+    let mut write = rig.state.store.write().await.unwrap();
+    write.stream_take("siem", "test", now, now).await.unwrap();
+    write.commit().await.unwrap();
+    let mut tried = Tried::new(&rig, &COMMANDS).await;
+    let export = export.display().to_string();
+    for line in [
+        "gate add side --direction entry",
+        "gate list",
+        "gate token side",
+        "gate revoke side",
+        "registry list",
+        &format!("registry status {person} suspended"),
+        &format!("registry remove {person}"),
+        "officer setup-link",
+        &format!("audit export {export}"),
+        "audit key",
+        "audit policy",
+        "audit fsck",
+        "audit alarms",
+        "audit proof 0",
+        "audit streams",
+        "audit stream-from siem 0",
+        "migrate",
+    ] {
+        let mut command = program();
+        command.args(line.split(' ')).arg("--data").arg(&data);
+        if line == "migrate"
+            && let Some(owner) = &owner
+        {
+            command.env("SALLYPORT_DATABASE_OWNER", owner);
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {said}");
+        let name = COMMANDS
+            .iter()
+            .map(|(name, _)| *name)
+            .find(|name| line == *name || line.starts_with(&format!("{name} ")))
+            .unwrap();
+        tried.left(name).await;
+    }
+    // A new installation's log begins when its server first starts.
+    let folder = tempfile::tempdir().unwrap();
+    let (database, owner) = crate::common::new_database().await;
+    let mut init = program();
+    init.args(["init", "--site", "other", "--database", &database, "--data"])
+        .arg(folder.path().join("data"))
+        .env("SALLYPORT_DATABASE_OWNER", owner.unwrap_or_default());
+    let output = init.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    tried.left("init").await;
+    let mut server = program()
+        .args(["serve", "--data"])
+        .arg(&data)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
+    assert!(
+        lines.any(|line| line.unwrap().contains("listening")),
+        "the server starts"
+    );
+    let pid = server.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    lines.for_each(drop);
+    assert!(server.wait().unwrap().success());
+    tried.left("serve").await;
+    tried.done();
+}
