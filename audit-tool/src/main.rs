@@ -3,6 +3,7 @@
 
 mod check;
 mod compare;
+mod evidence;
 mod folder;
 mod http;
 mod print;
@@ -89,6 +90,20 @@ enum Command {
         #[command(flatten)]
         trust: Trust,
     },
+    /// Check an evidence bundle: one file about one event, without any export.
+    VerifyEvidence {
+        /// The bundle.
+        bundle: PathBuf,
+        #[command(flatten)]
+        trust: Trust,
+    },
+    /// Check a slip that somebody was given at a gate: is its entry in this export, unchanged?
+    VerifyReceipt {
+        /// File with the slip's text, as its QR code says.
+        receipt: PathBuf,
+        #[command(flatten)]
+        export: Export,
+    },
     /// Print all entries as a table with their indexes.
     ExportCsv(Export),
     /// Print all entries as JSON Lines with their indexes.
@@ -139,6 +154,8 @@ fn run(command: Command, out: &mut impl std::io::Write) -> Result<(), Failure> {
             entry,
             trust,
         } => print::verify_proof(&proof, &entry, &trust, out),
+        Command::VerifyEvidence { bundle, trust } => evidence::bundle(&bundle, &trust, out),
+        Command::VerifyReceipt { receipt, export } => evidence::receipt(&receipt, &export, out),
         Command::ExportCsv(export) => print::rows(&export, out, print::View::Csv),
         Command::ExportJsonl(export) => print::rows(&export, out, print::View::JsonLines),
         Command::Witness(args) => witness::serve(&args),

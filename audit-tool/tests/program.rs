@@ -284,3 +284,42 @@ fn a_key_in_the_export_that_is_not_the_one_given_is_said() {
     assert_eq!(verify.status.code(), Some(1));
     assert!(text(&verify.stderr).contains("not the key that you gave"));
 }
+
+#[test]
+fn a_slip_is_kept_or_is_the_proof_against_the_log() {
+    use sallyport_transparency::Receipt;
+    let folder = tempfile::tempdir().unwrap();
+    let export = folder.path().join("export");
+    write_export(&export, 40);
+    let changed = folder.path().join("changed");
+    write_forked(&changed, 40, 7);
+    let cut = folder.path().join("cut");
+    write_export(&cut, 7);
+    let slip = folder.path().join("slip");
+    let signed = Receipt::new("sallyport/site-test/audit1", 9, &entry(9))
+        .sign(&signer())
+        .unwrap();
+    std::fs::write(&slip, &signed).unwrap();
+    let check = |slip: &Path, export: &Path| {
+        run(&[
+            "verify-receipt",
+            slip.to_str().unwrap(),
+            export.to_str().unwrap(),
+            "--vkey",
+            &signer().verifier().to_string(),
+        ])
+    };
+    let good = check(&slip, &export);
+    assert!(good.status.success(), "{}", text(&good.stderr));
+    assert!(text(&good.stdout).contains("entry 9 is in sallyport/site-test/audit1"));
+    let other = check(&slip, &changed);
+    assert_eq!(other.status.code(), Some(1));
+    assert!(text(&other.stderr).contains("Keep the slip"));
+    let short = check(&slip, &cut);
+    assert_eq!(short.status.code(), Some(2));
+    assert!(text(&short.stderr).contains("newer one"));
+    std::fs::write(&slip, signed.replace("\n9\n", "\n8\n")).unwrap();
+    let forged = check(&slip, &export);
+    assert_eq!(forged.status.code(), Some(2));
+    assert!(text(&forged.stderr).contains("not acceptable"));
+}

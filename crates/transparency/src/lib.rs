@@ -7,11 +7,13 @@
 mod checkpoint;
 mod compact;
 mod entry;
+mod evidence;
 mod export;
 mod hash;
 mod note;
 mod policy;
 mod proof;
+mod receipt;
 mod selection;
 mod tile;
 mod tree;
@@ -21,6 +23,7 @@ mod witness;
 pub use checkpoint::{Checkpoint, CheckpointError, Cosigner, CosignerKey, sign_checkpoint};
 pub use compact::CompactTree;
 pub use entry::{Entry, EntryError, MAX_ENTRY_BYTES, SOFT_ENTRY_BYTES};
+pub use evidence::{Artefact, Evidence, EvidenceError, MAX_EVIDENCE_BYTES};
 pub use export::{
     ExportFile, ExportWriter, Files, Finding, MemoryFiles, VerifiedExport, verify_export,
 };
@@ -30,6 +33,7 @@ pub use policy::{
     MAX_POLICY_BYTES, Policy, PolicyError, PolicyLog, PolicyWitness, QuorumError, Witnessed,
 };
 pub use proof::{ProofFile, ProofFileError};
+pub use receipt::{Receipt, ReceiptError};
 pub use selection::{MAX_SELECTION_LINE, Selected, SelectionError};
 pub use tile::{TILE_WIDTH, TileBuilder, TilePath, decode_bundle, encode_bundle, path_number};
 pub use tree::{
