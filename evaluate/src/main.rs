@@ -40,7 +40,7 @@ struct IrisArguments {
     #[arg(long)]
     labels: Option<Pattern>,
     /// Which segmentation.
-    #[arg(long, value_enum, default_value_t = Segmenter::Both)]
+    #[arg(long, value_enum, default_value_t = Segmenter::Checked)]
     segmenter: Segmenter,
     /// Expected iris radius in pixels, e.g. 80-130; without it, measured on 60 pictures first.
     #[arg(long, value_parser = radius)]
@@ -82,8 +82,10 @@ enum Segmenter {
     Classical,
     /// The network alone.
     Network,
-    /// Both, as the product runs them.
+    /// The network, with the classical path's search of the whole picture as a check.
     Both,
+    /// The network, with the classical path's search around its circles as a check: what the product runs.
+    Checked,
 }
 
 fn radius(text: &str) -> Result<RadiusRange, String> {
@@ -223,6 +225,7 @@ fn pipelines(
         Segmenter::Classical => IrisSegmenter::Classical,
         Segmenter::Network => IrisSegmenter::Network,
         Segmenter::Both => IrisSegmenter::Both,
+        Segmenter::Checked => IrisSegmenter::Checked,
     };
     (0..arguments.threads.clamp(1, 64))
         .map(|_| {

@@ -2,7 +2,7 @@
 //!
 //! `sallyport-scenes FIXTURES OUT` writes `OUT/enrol/<person>/*.jpg`, `OUT/passages/NN-<label>/frame-NNN.jpg` and
 //! `OUT/expected.toml`. The pictures stand for fictional subjects; nobody's name is written. What is written depends only
-//! on the fixtures, never on what the pipeline says about the result.
+//! on the fixtures, never on what the pipeline says about the result. Irises are drawn by others for whom `eyes` names.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -50,6 +50,8 @@ struct Passage {
     verdicts: &'static [&'static str],
     why: &'static str,
     scene: Frame,
+    /// Whose irises the near-infrared camera sees; none for a print, which is dark there, and for two people at once.
+    eyes: Option<&'static str>,
 }
 
 const DENIED: &[&str] = &["refuse", "refer"];
@@ -74,6 +76,9 @@ fn make(fixtures: &Path, out: &Path) -> Result<(), Failure> {
         write!(expected, "\n[[passage]]\nfolder = \"{name}\"\n")?;
         if let Some(subject) = passage.subject {
             writeln!(expected, "subject = \"{subject}\"")?;
+        }
+        if let Some(eyes) = passage.eyes {
+            writeln!(expected, "eyes = \"{eyes}\"")?;
         }
         writeln!(
             expected,
@@ -114,41 +119,41 @@ fn passages(studio: &mut Studio) -> Result<Vec<Passage>, Failure> {
     let mate = studio.person("obama3.jpg", 0)?;
     let head = mate.part(240, 0, 480, 720)?;
     let stranger = studio.person("sample3.jpg", 0)?;
-    let passage = |label, subject, verdicts, why, scene| Passage {
+    let passage = |label, eyes, verdicts, why, scene| Passage {
         label,
-        subject,
+        subject: None,
         verdicts,
         why,
         scene,
+        eyes,
     };
+    let enrolled = |label, subject, why, scene| Passage {
+        subject: Some(subject),
+        ..passage(label, Some(subject), &["grant"], why, scene)
+    };
+    const ANOTHER: &str = "another picture of an enrolled person";
+    const NOBODY: &str = "nobody like this is enrolled";
     Ok(vec![
-        passage(
-            "mate-of-a",
-            Some("person-a"),
-            &["grant"],
-            "another picture of an enrolled person",
-            mate.clone(),
-        ),
+        enrolled("mate-of-a", "person-a", ANOTHER, mate.clone()),
         passage(
             "stranger-one",
-            None,
+            Some("stranger-one"),
             DENIED,
-            "nobody like this is enrolled",
+            NOBODY,
             stranger.clone(),
         ),
-        passage(
+        // The head leans by 45 degrees in the photograph; most of that is turned back.
+        enrolled(
             "mate-of-d",
-            Some("person-d"),
-            &["grant"],
-            "another picture of an enrolled person",
-            // The head leans by 45 degrees in the photograph; most of that is turned back.
+            "person-d",
+            ANOTHER,
             turned(&studio.person("sample1.jpg", 2)?, 36.0)?,
         ),
         passage(
             "stranger-two",
-            None,
+            Some("stranger-two"),
             DENIED,
-            "nobody like this is enrolled",
+            NOBODY,
             studio.person("sample3.jpg", 2)?,
         ),
         passage(
@@ -174,9 +179,23 @@ fn passages(studio: &mut Studio) -> Result<Vec<Passage>, Failure> {
         ),
         passage(
             "stranger-three",
-            None,
+            Some("stranger-three"),
             DENIED,
-            "nobody like this is enrolled",
+            NOBODY,
+            studio.person("sample5.jpg", 2)?,
+        ),
+        passage(
+            "eyes-of-another",
+            Some("person-b"),
+            DENIED,
+            "the face of one enrolled person with the irises of another",
+            mate,
+        ),
+        passage(
+            "face-of-a-stranger",
+            Some("person-c"),
+            DENIED,
+            "a stranger's face with the irises of an enrolled person",
             studio.person("sample5.jpg", 2)?,
         ),
     ])

@@ -8,7 +8,7 @@ use std::f32::consts::TAU;
 use opencv::core::{self, Mat, MatTraitConst, MatTraitConstManual};
 use sallyport_domain::{PadAssessment, PadKind, PadVerdict, PadVote, Timestamp};
 
-use super::geometry::Segmentation;
+use super::geometry::{Circle, Segmentation};
 use super::plane::{Grey, median, quantile};
 use super::rubber_sheet::{STRIP_COLUMNS, Strip};
 use crate::VisionError;
@@ -28,6 +28,10 @@ const DARK: f32 = 60.0;
 /// A lamp's reflection is at least this bright, and stands out from the iris by this much.
 const GLINT_BRIGHT: f32 = 170.0;
 const GLINT_ABOVE_IRIS: f32 = 60.0;
+/// In the dark pupil it is enough to stand out by this much: small reflections are blurred.
+const GLINT_ABOVE_PUPIL: f32 = 45.0;
+/// How far from the middle a reflection is looked for, in iris and in pupil radii: further out lies a lid.
+const GLINT_REACH: (f32, f32) = (0.75, 1.7);
 /// Frames that the checks over time need.
 const MIN_FRAMES: usize = 5;
 /// Frames and microseconds that the pupil's unrest needs.
@@ -177,8 +181,15 @@ fn glint(grey: &Grey, segmentation: &Segmentation, strip: &Strip) -> Option<(f32
         .map(|(v, m)| v * m)
         .sum::<f32>()
         / shown.max(1.0);
-    let least = GLINT_BRIGHT.max(iris + GLINT_ABOVE_IRIS);
-    let reach = (0.75 * limbus.radius) as i32;
+    let on_iris = GLINT_BRIGHT.max(iris + GLINT_ABOVE_IRIS);
+    // The pupil's blurred edge is no reflection.
+    let pupil = Circle {
+        radius: 0.85 * segmentation.pupil.radius,
+        ..segmentation.pupil
+    };
+    let on_pupil = pupil_level(grey, &pupil) + GLINT_ABOVE_PUPIL;
+    let reach =
+        (GLINT_REACH.0 * limbus.radius).min(GLINT_REACH.1 * segmentation.pupil.radius) as i32;
     let (mut x, mut y, mut weight) = (0.0, 0.0, 0.0_f32);
     for dy in -reach..=reach {
         for dx in -reach..=reach {
@@ -192,6 +203,11 @@ fn glint(grey: &Grey, segmentation: &Segmentation, strip: &Strip) -> Option<(f32
                     .is_none_or(|lid| py < lid.y(px) - 3.0)
                 && dx * dx + dy * dy <= reach * reach;
             let value = f32::from(grey.at(at.0, at.1));
+            let least = if pupil.contains(px, py) {
+                on_pupil.min(on_iris)
+            } else {
+                on_iris
+            };
             if on_eye && value >= least {
                 x += px * value;
                 y += py * value;
@@ -205,6 +221,21 @@ fn glint(grey: &Grey, segmentation: &Segmentation, strip: &Strip) -> Option<(f32
             (y / weight - limbus.y) / limbus.radius,
         )
     })
+}
+
+/// How bright the pupil is where no lamp is mirrored: the middle of its values.
+fn pupil_level(grey: &Grey, pupil: &Circle) -> f32 {
+    let reach = pupil.radius as i32;
+    let mut values = Vec::new();
+    for dy in -reach..=reach {
+        for dx in -reach..=reach {
+            if dx * dx + dy * dy <= reach * reach {
+                let at = (pupil.x as i32 + dx, pupil.y as i32 + dy);
+                values.push(f32::from(grey.at(at.0, at.1)));
+            }
+        }
+    }
+    median(&mut values)
 }
 
 /// The votes over all pictures of one eye.

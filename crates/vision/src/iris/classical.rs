@@ -1,10 +1,13 @@
 //! The classical segmentation, steps 1 to 7 (biometrics.md I.2), as one function.
 
-use super::geometry::Segmentation;
+use super::geometry::{Circle, Segmentation};
 use super::glints::Prepared;
 use super::prior::RadiusRange;
 use super::{contours, lids, limbus, occlusion, pupil};
 use crate::VisionError;
+
+/// Iris radii that are asked for around a known one, in shares of it.
+const NEAR: (f32, f32) = (0.75, 1.33);
 
 /// Pupil and limbus; `None` when nothing looks like an eye.
 pub(crate) fn circles(
@@ -13,6 +16,21 @@ pub(crate) fn circles(
 ) -> Result<Option<limbus::Circles>, VisionError> {
     let candidates = pupil::candidates(eye, range, pupil::KEPT)?;
     Ok(limbus::best_circles(eye, &candidates, range))
+}
+
+/// What the same steps find around circles that are roughly known: a check at a fraction of the search's cost.
+pub(crate) fn circles_near(
+    eye: &Prepared,
+    pupil: Circle,
+    limbus: &Circle,
+    range: RadiusRange,
+) -> Option<limbus::Circles> {
+    let pupil = pupil::near(eye, pupil, range)?;
+    let around = RadiusRange::new(
+        range.shortest().max(NEAR.0 * limbus.radius),
+        range.longest().min(NEAR.1 * limbus.radius),
+    );
+    limbus::around(eye, &pupil, around)
 }
 
 /// Outlines, lids and mask around circles that are known.

@@ -75,6 +75,11 @@ pub(crate) fn around(eye: &Prepared, candidate: &Candidate, range: RadiusRange) 
     })
 }
 
+/// How convincing a limbus is around a pupil; the search maximises this.
+pub(crate) fn worth(eye: &Prepared, pupil: &Circle, limbus: &Circle) -> f32 {
+    rate(&eye.smooth, pupil, limbus).map_or(f32::NEG_INFINITY, |(rated, _)| rated)
+}
+
 /// The edge's step less a penalty for a centre far from the pupil's: eyes are built nearly concentric.
 fn rate(picture: &Grey, pupil: &Circle, circle: &Circle) -> Option<(f32, f32)> {
     let step = edge_step(picture, circle)?;

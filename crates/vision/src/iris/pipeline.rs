@@ -9,10 +9,10 @@ use super::attack::{self, IrisAttackSample};
 use super::encode::Encoder;
 use super::geometry::Segmentation;
 use super::glints::prepare;
-use super::network::{SegmentationNetwork, Window};
+use super::network::{ClassMap, NetworkFit, SegmentationNetwork, Window};
 use super::plane::Grey;
 use super::prior::EyePrior;
-use super::quality::{IrisQuality, IrisQualityPolicy, measure};
+use super::quality::{self, IrisQuality, IrisQualityPolicy, measure};
 use super::rubber_sheet::{Strip, unroll};
 use super::{classical, combine};
 use crate::{Frame, ModelError, ModelManifest, Runtime, VisionError};
@@ -61,9 +61,12 @@ pub enum IrisSegmenter {
     Classical,
     /// The network alone: for measuring.
     Network,
-    /// Both, which must agree.
-    #[default]
+    /// The network, with the classical path's search of the whole picture as a check.
     Both,
+    /// The network, with the classical path's search around the network's circles as a check. Where the network sees
+    /// no eye, the classical path alone, which is never enough for a template.
+    #[default]
+    Checked,
 }
 
 /// The models of one worker thread. Not shared: an inference session is owned by one thread.
@@ -122,6 +125,18 @@ impl IrisPipeline {
         prior: &EyePrior,
     ) -> Result<EyeObservation, VisionError> {
         let mut times = IrisStageTimes::default();
+        let nothing = |defect, times| EyeObservation {
+            eye: prior.eye,
+            segmentation: None,
+            strip: None,
+            quality: IrisQuality::default(),
+            defects: vec![defect],
+            attack: None,
+            times,
+        };
+        if quality::shows_colours(frame)? {
+            return Ok(nothing(QualityDefect::NotInfrared, times));
+        }
         let grey = Grey::of(frame)?;
         let factor = (LARGEST_RADIUS / prior.radius.longest()).min(1.0);
         let grey = if factor < 1.0 {
@@ -135,15 +150,7 @@ impl IrisPipeline {
         };
         let (found, disagree) = self.segment(&grey, prior, factor, &mut times)?;
         let Some(segmentation) = found else {
-            return Ok(EyeObservation {
-                eye: prior.eye,
-                segmentation: None,
-                strip: None,
-                quality: IrisQuality::default(),
-                defects: vec![QualityDefect::NoEye],
-                attack: None,
-                times,
-            });
+            return Ok(nothing(QualityDefect::NoEye, times));
         };
         let clock = Instant::now();
         let strip = unroll(&grey, &segmentation, prior.roll_deg);
@@ -151,6 +158,9 @@ impl IrisPipeline {
         let clock = Instant::now();
         let quality = measure(&grey, &segmentation, &strip, factor);
         let mut defects = self.policy.defects(&quality);
+        if quality::cut_off(&grey, &segmentation.limbus) {
+            defects.push(QualityDefect::EyeCutOff);
+        }
         if disagree {
             defects.push(QualityDefect::SegmentersDisagree);
         }
@@ -178,7 +188,7 @@ impl IrisPipeline {
         })
     }
 
-    /// Both segmentations as far as wanted; true when they contradict each other.
+    /// The segmentation, and whether network and classical path contradict each other.
     fn segment(
         &mut self,
         grey: &Grey,
@@ -189,29 +199,57 @@ impl IrisPipeline {
         let range = prior.radius.scaled(factor);
         let clock = Instant::now();
         let eye = prepare(grey.clone())?;
-        let classical = classical::circles(&eye, range)?;
         times.classical = clock.elapsed();
-        if self.segmenter == IrisSegmenter::Classical {
-            let clock = Instant::now();
-            let found = classical
-                .map(|circles| classical::complete(&eye, circles))
-                .transpose()?;
-            times.classical += clock.elapsed();
-            return Ok((found, false));
-        }
+        let fitted = match self.segmenter {
+            IrisSegmenter::Classical => None,
+            IrisSegmenter::Checked | IrisSegmenter::Both | IrisSegmenter::Network => {
+                let clock = Instant::now();
+                let fitted = self.fit(grey)?;
+                times.network = clock.elapsed();
+                fitted
+            }
+        };
         let clock = Instant::now();
-        let whole = Window::whole(grey);
-        let window = classical
-            .and_then(|circles| whole.closer(&circles.limbus))
-            .unwrap_or(whole);
-        let map = self.network.classes(grey, window)?;
-        let fit = map.fit()?;
-        times.network = clock.elapsed();
-        let clock = Instant::now();
-        let only_network = self.segmenter == IrisSegmenter::Network;
-        let combined = combine::combine(&eye, range, classical, fit, &map, only_network)?;
+        let found = match (fitted, self.segmenter) {
+            (Some((fit, map)), segmenter) => {
+                let contradicted = match segmenter {
+                    IrisSegmenter::Checked => combine::contradicted(
+                        &eye,
+                        &fit,
+                        classical::circles_near(&eye, fit.pupil, &fit.limbus, range),
+                    ),
+                    IrisSegmenter::Both => {
+                        combine::contradicted(&eye, &fit, classical::circles(&eye, range)?)
+                    }
+                    IrisSegmenter::Network | IrisSegmenter::Classical => false,
+                };
+                (Some(combine::complete(&eye, fit, &map)), contradicted)
+            }
+            (None, IrisSegmenter::Network) => (None, false),
+            (None, segmenter) => {
+                let found = classical::circles(&eye, range)?
+                    .map(|circles| classical::complete(&eye, circles))
+                    .transpose()?;
+                // Where the network sees no eye, what the classical path finds is a guess.
+                (found, segmenter != IrisSegmenter::Classical)
+            }
+        };
         times.classical += clock.elapsed();
-        Ok(combined)
+        Ok(found)
+    }
+
+    /// The network's outlines; looks again from nearer by where the iris is small.
+    fn fit(&mut self, grey: &Grey) -> Result<Option<(NetworkFit, ClassMap)>, VisionError> {
+        let whole = Window::whole(grey);
+        let map = self.network.classes(grey, whole)?;
+        let Some(fit) = map.fit()? else {
+            return Ok(None);
+        };
+        let Some(closer) = whole.closer(&fit.limbus) else {
+            return Ok(Some((fit, map)));
+        };
+        let map = self.network.classes(grey, closer)?;
+        Ok(map.fit()?.map(|fit| (fit, map)))
     }
 
     /// Templates of the observations that have a strip, whatever their defects: for measuring only, never for

@@ -75,6 +75,14 @@ pub(crate) fn candidates(
     Ok(refined)
 }
 
+/// The best pupil near one that was found in another way.
+pub(crate) fn near(eye: &Prepared, circle: Circle, range: RadiusRange) -> Option<Candidate> {
+    let darkest = f32::from(eye.fine.percentile(0.01));
+    let (least, most) = (MIN_SHARE * range.shortest(), MAX_SHARE * range.longest());
+    let start = rank(eye, circle, darkest, least)?;
+    Some(refine(eye, start, darkest, least, most))
+}
+
 fn thresholds(median: &Grey) -> impl Iterator<Item = u8> + use<> {
     let first = f32::from(median.percentile(DARKEST_SHARE)) + 4.0;
     let last = f32::from(median.percentile(BRIGHTEST_SHARE)).max(first);

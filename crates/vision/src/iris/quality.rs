@@ -1,10 +1,20 @@
 //! Iris quality and the defects that it names (biometrics.md I.5).
 
+use std::f32::consts::TAU;
+
 use sallyport_domain::QualityDefect;
 
-use super::geometry::Segmentation;
+use super::geometry::{CONTOUR_ANGLES, Circle, Segmentation};
 use super::plane::Grey;
 use super::rubber_sheet::Strip;
+use crate::{Frame, VisionError};
+
+/// Share of the limbus that may lie outside the picture.
+const MAX_CUT_OFF: f32 = 0.08;
+/// How many pixels are asked for their colour.
+const COLOUR_SAMPLES: usize = 10_000;
+/// Mean difference of the largest and the smallest channel from which a picture counts as coloured.
+const MAX_COLOUR: u64 = 12;
 
 /// Measures of one eye picture.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -88,6 +98,38 @@ pub(crate) fn measure(
     };
     quality.score = score(&quality);
     quality
+}
+
+/// Whether so much of the limbus lies outside the picture that it is no lid's doing but the frame's edge.
+pub(crate) fn cut_off(grey: &Grey, limbus: &Circle) -> bool {
+    let outside = (0..CONTOUR_ANGLES)
+        .filter(|index| {
+            let (sine, cosine) = (TAU * *index as f32 / CONTOUR_ANGLES as f32).sin_cos();
+            !grey.contains(
+                limbus.x + limbus.radius * cosine,
+                limbus.y + limbus.radius * sine,
+            )
+        })
+        .count();
+    outside as f32 > MAX_CUT_OFF * CONTOUR_ANGLES as f32
+}
+
+/// Whether a frame shows colours, as no near-infrared camera's does. JPEG's own colour noise is far smaller.
+///
+/// # Errors
+/// The frame's pixels are not readable.
+pub(crate) fn shows_colours(frame: &Frame) -> Result<bool, VisionError> {
+    let bytes = frame.bgr()?;
+    let (pixels, _) = bytes.as_chunks::<3>();
+    let step = (pixels.len() / COLOUR_SAMPLES).max(1);
+    let (mut sum, mut count) = (0_u64, 0_u64);
+    for [blue, green, red] in pixels.iter().step_by(step) {
+        let least = blue.min(green).min(red);
+        let most = blue.max(green).max(red);
+        sum += u64::from(most - least);
+        count += 1;
+    }
+    Ok(sum > MAX_COLOUR * count)
 }
 
 fn saturated(strip: &Strip) -> f32 {
