@@ -13,6 +13,9 @@ pub struct ExpectedPassage {
     /// Who it is, if enrolled.
     #[serde(default)]
     pub subject: Option<String>,
+    /// Whose irises the near-infrared camera sees, if any.
+    #[serde(default)]
+    pub eyes: Option<String>,
     /// Acceptable verdicts.
     pub verdicts: Vec<String>,
     /// In words.

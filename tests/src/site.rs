@@ -167,7 +167,8 @@ impl Site {
         Ok(state)
     }
 
-    /// Writes a gate configuration that replays a folder of scenes; a referred person waits `review_wait_s` seconds for an officer.
+    /// Writes a gate configuration that replays a folder of scenes, with the irises of `eyes` where that is a folder; a referred
+    /// person waits `review_wait_s` seconds for an officer.
     ///
     /// # Errors
     /// The disk refuses.
@@ -178,10 +179,19 @@ impl Site {
         review_wait_s: u32,
     ) -> anyhow::Result<PathBuf> {
         let path = state.with_extension("toml");
+        let eyes = scenes.with_file_name("eyes");
+        let iris_camera = if eyes.is_dir() {
+            format!(
+                "[iris_camera]\nname = \"iris\"\nkind = \"replay\"\npath = {:?}\nrate_fps = 10\n",
+                text(&eyes)
+            )
+        } else {
+            String::new()
+        };
         let config = format!(
             "state = {state:?}\nheartbeat_s = 1\n[door]\nkind = \"simulated\"\nfolder = {door:?}\nbell = false\n\
              [[camera]]\nname = \"replay\"\nkind = \"replay\"\npath = {scenes:?}\nrate_fps = 10\nhold_frames = 1\n\
-             [capture]\nshow_s = 0.3\nleave_after_s = 0.4\nacquire_timeout_s = 4\nreview_wait_s = {review_wait_s}\n",
+             [capture]\nshow_s = 0.3\nleave_after_s = 0.4\nacquire_timeout_s = 4\nreview_wait_s = {review_wait_s}\n{iris_camera}",
             state = text(state),
             door = text(&state.join("door")),
             scenes = text(scenes),
@@ -272,6 +282,31 @@ impl Site {
             );
         }
         Ok(outcomes)
+    }
+
+    /// What each modality said in the decision of a log entry, out of a verified export's readable copy.
+    ///
+    /// # Errors
+    /// The export has no such entry.
+    pub fn findings(export: &Path, index: u64) -> anyhow::Result<Vec<String>> {
+        #[derive(Deserialize)]
+        struct Row {
+            index: u64,
+            entry: Findings,
+        }
+        #[derive(Deserialize)]
+        struct Findings {
+            #[serde(default)]
+            findings: Vec<String>,
+        }
+        let path = export.join("view/entries.jsonl");
+        let rows = std::fs::read_to_string(&path)
+            .with_context(|| format!("reading {}", path.display()))?;
+        rows.lines()
+            .filter_map(|line| serde_json::from_str::<Row>(line).ok())
+            .find(|row| row.index == index)
+            .map(|row| row.entry.findings)
+            .with_context(|| format!("entry {index} is not in {}", path.display()))
     }
 
     /// Exports the audit log and verifies it with the inspector's program; returns what that said.

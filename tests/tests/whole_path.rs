@@ -29,6 +29,7 @@ fn mates_pass_strangers_do_not_and_the_log_verifies() {
         )
         .unwrap();
     let expected = Expected::load(&scenes).unwrap();
+    sallyport_tests::eyes::draw_all(&scenes, &expected).unwrap();
     let mut site = Site::create(folder.path()).unwrap();
     let station = site.join("station", "entry").unwrap();
     let gate = site.join("front-in", "entry").unwrap();
@@ -76,11 +77,29 @@ fn mates_pass_strangers_do_not_and_the_log_verifies() {
     );
     assert_eq!(reason("two-people"), "several_people");
 
+    assert_eq!(reason("eyes-of-another"), "modality_conflict");
+    assert_eq!(reason("face-of-a-stranger"), "modality_mismatch");
+
     // The server comes back after a kill with everything that it answered, and the log verifies.
     site.server.kill().unwrap();
     site.restart_server().unwrap();
     let (export, said) = site.verified_log("export").unwrap();
     assert!(said.contains("VERIFIED"), "{said}");
+    // The mates were recognised by the face and by both irises, each on its own.
+    for (passage, outcome) in expected.passage.iter().zip(&outcomes) {
+        if passage.subject.is_some() {
+            assert_eq!(
+                Site::findings(&export, outcome.log_index.unwrap()).unwrap(),
+                [
+                    "face:identifies",
+                    "iris_left:identifies",
+                    "iris_right:identifies"
+                ],
+                "{}",
+                passage.folder
+            );
+        }
+    }
     let table = checkout
         .run(
             "sallyport-audit",

@@ -1,4 +1,4 @@
-//! The whole system on real photographs: enrol, pass, decide, open, verify.
+//! The whole system on real photographs and drawn irises: enrol, pass, decide, open, verify.
 #![expect(
     clippy::print_stdout,
     reason = "the demo talks to the person who runs it"
@@ -14,7 +14,7 @@ use sallyport_tests::installation::Checkout;
 use sallyport_tests::scenes::Expected;
 use sallyport_tests::site::{Outcome, Site};
 
-/// Run a whole Sallyport site on this machine, with photographs instead of cameras.
+/// Run a whole Sallyport site on this machine, with photographs and drawn irises instead of cameras.
 ///
 /// Makes an installation of its own in .demo, starts the server, lets a gate and an enrolment station join, enrols four
 /// fictional people, replays passages, prints every decision, and verifies the audit log. Nothing outside .demo is changed.
@@ -58,7 +58,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         [checkout.cache().join("fixtures"), scenes.clone()],
     )?;
     let expected = Expected::load(&scenes)?;
-    println!("   {} passages to replay", expected.passage.len());
+    sallyport_tests::eyes::draw_all(&scenes, &expected)?;
+    println!(
+        "   {} passages to replay; the irises are drawn, no real eye is in them",
+        expected.passage.len()
+    );
 
     step("A new installation: keys, private certificate authority, database");
     let site = Site::create(&root)?;
@@ -86,7 +90,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         println!("   {}", said.trim().replace('\n', "\n   "));
     }
 
-    step("Passages: frames in, decisions out (scores stay hidden; reasons do not)");
+    step("Passages: frames of both cameras in, decisions out (scores stay hidden; reasons do not)");
     let config = site.write_gate_config(&gate, &scenes.join("passages"), 1)?;
     let mut number = 0;
     let outcomes = site.replay(&config, |outcome| {
@@ -105,6 +109,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         said.trim().replace('\n', "\n   "),
         export.display()
     );
+
+    step("What each modality said, as the log has it for ever");
+    for (passage, outcome) in expected.passage.iter().zip(&outcomes) {
+        if let Some(index) = outcome.log_index {
+            let findings = Site::findings(&export, index)?;
+            println!("   {:<22} {}", passage.folder, findings.join(", "));
+        }
+    }
 
     let wrong = compare(&expected, &outcomes);
     step("Summary");
