@@ -122,6 +122,26 @@ pub async fn append(
     Ok(index)
 }
 
+/// The sealed detail of an entry, opened; `None` when the entry has none, or it was erased.
+///
+/// # Errors
+/// The database failed, or the detail was changed.
+pub async fn detail(state: &AppState, index: u64) -> Result<Option<Vec<u8>>, AuditError> {
+    let mut found = state.store.log_details(index, index + 1).await?;
+    let Some((_, sealed)) = found.remove(&index) else {
+        return Ok(None);
+    };
+    let row = index.to_string();
+    let place = Place::new(state.config.site.as_str(), "log_detail", "sealed", &row);
+    sealing::open(&state.keys.kek, 1, &place, &sealed)
+        .map(Some)
+        .map_err(|_| {
+            AuditError::Damaged(format!(
+                "the sealed detail of entry {index} cannot be opened"
+            ))
+        })
+}
+
 /// Appends one entry in a transaction of its own.
 ///
 /// # Errors

@@ -181,7 +181,7 @@ fn missing(index: u64) -> AuditError {
 }
 
 /// The checkpoint to export, with all cosignatures, and its size.
-async fn chosen(
+pub(crate) async fn chosen(
     state: &AppState,
     policy: &Policy,
     witnessed: bool,

@@ -10,7 +10,7 @@ use sallyport_server::state::AppState;
 use sallyport_server::{audit, fsck, streams, witness};
 use sallyport_transparency::{Checkpoint, Entry, ProofFile, inclusion_proof, needed_for_inclusion};
 
-use super::{Data, open};
+use super::{Data, open, report_commands};
 
 /// Commands about the audit log.
 #[derive(Subcommand)]
@@ -54,6 +54,28 @@ pub(super) enum Audit {
     Fsck(Data),
     /// List the alarms about the log.
     Alarms(Data),
+    /// Write what the log holds about one passage into one file, for a court: `sallyport-audit verify-evidence` checks it.
+    Evidence {
+        /// Transaction of the passage.
+        transaction: String,
+        /// A new file.
+        file: PathBuf,
+        /// Why; written into the log.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Print the slip for an entry: the signed promise that it stands in the log. `sallyport-audit verify-receipt` checks it later.
+    Receipt {
+        /// Index of the entry.
+        index: u64,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Write a report about a person, an officer, a shift or a month.
+    #[command(subcommand)]
+    Report(report_commands::Report),
     /// Show how far each stream of streams.toml has got.
     Streams(Data),
     /// Send a stream's receiver everything from this entry on once more.
@@ -74,7 +96,7 @@ pub(super) enum Audit {
     },
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
     parsed(text).ok_or_else(|| "write it in UTC, like 2026-11-23T08:00:00Z".to_owned())
 }
 
@@ -183,6 +205,14 @@ pub(super) async fn run(command: Audit) -> anyhow::Result<()> {
             consulted(&state, "log_alarms").await?;
             alarms(&state).await
         }
+        Audit::Evidence {
+            transaction,
+            file,
+            reason,
+            data,
+        } => report_commands::bundle(&data, &transaction, &file, reason).await,
+        Audit::Receipt { index, data } => report_commands::slip(&data, index).await,
+        Audit::Report(report) => report_commands::report(report).await,
         Audit::Streams(data) => {
             let state = open(&data).await?;
             let size = state.store.log_size().await?;

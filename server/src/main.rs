@@ -5,6 +5,7 @@
 )]
 
 mod log_commands;
+mod report_commands;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

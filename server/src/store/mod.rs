@@ -9,6 +9,7 @@ pub mod passages;
 mod postgres;
 pub mod presence;
 pub mod registry;
+pub mod reports;
 pub mod streams;
 pub mod witness;
 
@@ -276,11 +277,10 @@ impl Store {
                 write.transaction.execute("BEGIN IMMEDIATE").await?;
             }
             Engine::Postgres => {
-                write.transaction.execute("BEGIN").await?;
-                // One sequencer over all replicas.
+                // One sequencer over all replicas. In one message: while it holds the lock, every round trip is everybody's.
                 write
                     .transaction
-                    .execute("SELECT CAST(pg_advisory_xact_lock(7306) AS TEXT)")
+                    .execute("BEGIN; SELECT CAST(pg_advisory_xact_lock(7306) AS TEXT)")
                     .await?;
             }
         }

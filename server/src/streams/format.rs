@@ -144,7 +144,7 @@ fn severity(entry: &Entry) -> Severity {
         | "promise_missed" | "stream_lost" => Severity::Notice,
         _ if matches!(
             entry.decision.as_deref(),
-            Some("refuse" | "refer" | "fault")
+            Some("refuse" | "refused" | "refer" | "fault")
         ) =>
         {
             Severity::Refused

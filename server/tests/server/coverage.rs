@@ -48,7 +48,7 @@ const ROUTES: [(&str, &[&str]); 23] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 19] = [
+const COMMANDS: [(&str, &[&str]); 25] = [
     ("init", &[]),
     ("serve", &["server_started", "server_stopped"]),
     ("migrate", &["migrated"]),
@@ -66,6 +66,12 @@ const COMMANDS: [(&str, &[&str]); 19] = [
     ("audit fsck", &[]),
     ("audit alarms", &["consultation"]),
     ("audit proof", &["consultation"]),
+    ("audit evidence", &["export"]),
+    ("audit receipt", &["receipt"]),
+    ("audit report subject", &["export"]),
+    ("audit report officer", &["export"]),
+    ("audit report shift", &["export"]),
+    ("audit report month", &["export"]),
     ("audit streams", &[]),
     ("audit stream-from", &["stream_moved"]),
 ];
@@ -608,6 +614,9 @@ async fn every_command_leaves_its_entries() {
     let gate = rig.gate("front-in").await;
     let person = gate.enrol(1).await.to_string();
     assert_eq!(SubjectCategory::Staff.code(), "staff");
+    let transaction = rig.transaction(4);
+    gate.pass(&gate.request(transaction, mate(1, 4))).await;
+    let period = "--since 2026-01-01T00:00:00Z --until 2027-01-01T00:00:00Z";
     let data = crate::common::data(&rig.folder);
     let export = rig.folder.path().join("export");
     let owner = rig.database.as_ref().map(|database| database.owner());
@@ -632,6 +641,12 @@ async fn every_command_leaves_its_entries() {
         "audit fsck",
         "audit alarms",
         "audit proof 0",
+        &format!("audit evidence {transaction} {export}.evidence --reason trial"),
+        "audit receipt 0",
+        &format!("audit report subject {person} {export}-1.json --reason request"),
+        &format!("audit report officer nobody {export}-2.pdf --reason complaint {period}"),
+        &format!("audit report shift {export}-3.pdf {period}"),
+        &format!("audit report month {export}-4.json {period}"),
         "audit streams",
         "audit stream-from siem 0",
         "migrate",

@@ -20,6 +20,7 @@ mod log;
 mod outside;
 mod passages;
 mod registry;
+mod reports;
 mod reviews;
 mod streams;
 mod witness;

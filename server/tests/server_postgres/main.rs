@@ -30,6 +30,8 @@ mod passages;
 #[path = "../server/registry.rs"]
 mod registry;
 mod replicas;
+#[path = "../server/reports.rs"]
+mod reports;
 #[path = "../server/reviews.rs"]
 mod reviews;
 mod roles;

@@ -1,0 +1,216 @@
+//! What the log holds about one passage, for a court, in one file; and the slip that a person can take along.
+
+use sallyport_domain::{GatePolicy, Timestamp};
+use sallyport_transparency::{
+    Artefact, Entry, Evidence, Receipt, Selected, inclusion_proof, needed_for_inclusion,
+};
+
+use crate::audit::{self, AuditError};
+use crate::state::AppState;
+use crate::{export, witness};
+
+/// Entries read at once.
+const PAGE: u32 = 1_024;
+/// Trouble of clock and gate this long before and after the passage belongs to it.
+const AROUND_MS: i64 = 24 * 60 * 60 * 1_000;
+
+/// Goes through the first `size` entries in order.
+///
+/// # Errors
+/// The database failed, or an entry is missing.
+pub(crate) async fn scan(
+    state: &AppState,
+    size: u64,
+    mut each: impl FnMut(u64, &Entry, &[u8]),
+) -> Result<(), AuditError> {
+    let mut next = 0;
+    while next < size {
+        let rows = state.store.log_entries(next, PAGE).await?;
+        if rows.is_empty() {
+            return Err(AuditError::Damaged(format!("entry {next} is missing")));
+        }
+        for (index, bytes) in rows.into_iter().take_while(|(index, _)| *index < size) {
+            if index != next {
+                return Err(AuditError::Damaged(format!("entry {next} is missing")));
+            }
+            next += 1;
+            if let Ok(entry) = Entry::from_bytes(&bytes) {
+                each(index, &entry, &bytes);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An entry with its proof against the tree of `size` entries.
+pub(crate) async fn selected(
+    state: &AppState,
+    index: u64,
+    bytes: Vec<u8>,
+    size: u64,
+) -> Result<Selected, AuditError> {
+    let nodes = state
+        .store
+        .log_nodes(&needed_for_inclusion(index, size))
+        .await?;
+    let proof = inclusion_proof(index, size, &nodes).map_err(audit::refused)?;
+    Selected::new(index, bytes, &proof).ok_or_else(|| audit::refused("an entry is not text"))
+}
+
+/// The slip for an entry, signed by the log's key.
+///
+/// # Errors
+/// There is no such entry, or the database failed.
+pub async fn slip(state: &AppState, index: u64) -> Result<String, AuditError> {
+    let rows = state.store.log_entries(index, 1).await?;
+    let bytes = rows
+        .into_iter()
+        .find(|(at, _)| *at == index)
+        .map(|(_, bytes)| bytes)
+        .ok_or_else(|| audit::refused(format!("the log has no entry {index}")))?;
+    Receipt::new(&state.config.log_origin(), index, &bytes)
+        .sign(&state.keys.log)
+        .map_err(audit::refused)
+}
+
+/// Which entries tell about a passage.
+struct Wanted<'a> {
+    transaction: &'a str,
+    gate: Option<&'a str>,
+    index: u64,
+    time: i64,
+}
+
+impl Wanted<'_> {
+    /// Everything that names the passage, and the trouble of clock and gate around it.
+    fn takes(&self, entry: &Entry) -> bool {
+        let around = Timestamp::from_micros(entry.time)
+            .millis_since(Timestamp::from_micros(self.time))
+            .abs()
+            <= AROUND_MS;
+        let here = entry.gate.is_none() || entry.gate.as_deref() == self.gate;
+        entry.about.as_deref() == Some(self.transaction)
+            || (around
+                && here
+                && matches!(
+                    entry.kind.as_str(),
+                    "clock" | "gate_lost" | "gate_back" | "log_alarm" | "server_started"
+                ))
+    }
+
+    /// What held at the time: only the newest before the passage counts.
+    fn held(&self, index: u64, entry: &Entry) -> bool {
+        index < self.index
+            && entry.gate.as_deref() == self.gate
+            && matches!(
+                entry.kind.as_str(),
+                "gate_added" | "gate_joined" | "gate_renewed" | "gate_health" | "witness_key"
+            )
+    }
+}
+
+/// Collects the bundle about a passage.
+///
+/// # Errors
+/// There is no such passage in the log, or the database failed.
+pub async fn bundle(state: &AppState, transaction: &str) -> Result<Evidence, AuditError> {
+    audit::publish(state).await?;
+    let policy = witness::policy(state).await?;
+    let (note, size) = export::chosen(state, &policy, true).await?;
+    let mut passage = None;
+    scan(state, size, |index, entry, _| {
+        if entry.kind == "passage" && entry.about.as_deref() == Some(transaction) {
+            passage = Some((index, entry.clone()));
+        }
+    })
+    .await?;
+    let (index, entry) = passage.ok_or_else(|| {
+        audit::refused(format!(
+            "there is no passage {transaction} in the first {size} entries, which are signed and witnessed; a new one is there after some seconds"
+        ))
+    })?;
+    let wanted = Wanted {
+        transaction,
+        gate: entry.gate.as_deref(),
+        index,
+        time: entry.time,
+    };
+    let mut taken = std::collections::BTreeMap::new();
+    let mut held = std::collections::BTreeMap::new();
+    scan(state, size, |index, entry, bytes| {
+        if wanted.takes(entry) {
+            taken.insert(index, bytes.to_vec());
+        } else if wanted.held(index, entry) {
+            held.insert(entry.kind.clone(), (index, bytes.to_vec()));
+        }
+    })
+    .await?;
+    let health = held.get("gate_health").map(|(index, _)| *index);
+    taken.extend(held.into_values());
+    let mut evidence = Evidence::new(&format!("passage {transaction}"));
+    for (index, bytes) in taken {
+        evidence
+            .entries
+            .push(selected(state, index, bytes, size).await?);
+    }
+    evidence.log = state.keys.log.verifier().to_string();
+    evidence.policy = policy.to_text();
+    evidence.checkpoint = note;
+    stated(state, &mut evidence, index, &entry, health).await?;
+    Ok(evidence)
+}
+
+/// Artefacts that the passage's entry names, and what only the site can say.
+async fn stated(
+    state: &AppState,
+    evidence: &mut Evidence,
+    index: u64,
+    entry: &Entry,
+    health: Option<u64>,
+) -> Result<(), AuditError> {
+    let mut say = |name: &str, text: String| {
+        evidence.stated.insert(name.to_owned(), text);
+    };
+    say("made at", state.clock.now().to_rfc3339());
+    if let Some(health) = health
+        && let Some(detail) = audit::detail(state, health).await?
+    {
+        say(
+            "cameras, as the gate last reported before the passage",
+            String::from_utf8_lossy(&detail).into_owned(),
+        );
+    }
+    if let Some(gate) = entry.gate.as_deref().and_then(|gate| gate.parse().ok())
+        && let Some(row) = state.store.gate(&gate).await?
+        && let Ok(policy) = serde_json::from_str::<GatePolicy>(&row.policy)
+        && Some(&policy.version) == entry.policy.as_ref()
+    {
+        say(
+            "error rates that the gate's policy asks for",
+            format!(
+                "a stranger is taken for somebody in the registry at most once in {:.0} searches (FPIR {}), and for one claimed person at most once in {:.0} comparisons (FMR {}); rates of the models and how they were measured stand with the models",
+                1.0 / policy.fpir_target,
+                policy.fpir_target,
+                1.0 / policy.fmr_target,
+                policy.fmr_target
+            ),
+        );
+        say("policy of the gate", row.policy);
+    }
+    match &entry.calibration {
+        Some(named) if *named == state.fusion_id => {
+            let text = serde_json::to_string(&state.fusion).map_err(audit::refused)?;
+            evidence.artefacts.push(Artefact {
+                name: "calibration of the scores".to_owned(),
+                named_by: index,
+                text,
+            });
+        }
+        Some(named) => say(
+            "calibration",
+            format!("{named} was in use then and is not this server's any more"),
+        ),
+        None => {}
+    }
+    Ok(())
+}

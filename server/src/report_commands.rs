@@ -1,0 +1,187 @@
+//! `sallyport-server audit report …`, `evidence`, `receipt`. Each is an entry of the log before anything is written.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use sallyport_domain::{SubjectId, Timestamp};
+use sallyport_server::reports::{self, Report as Written};
+use sallyport_server::state::AppState;
+use sallyport_server::{audit, evidence};
+use sallyport_transparency::Entry;
+
+use super::log_commands::moment;
+use super::{Data, open};
+
+/// A period.
+#[derive(clap::Args)]
+pub(super) struct Period {
+    /// From this moment on, such as 2026-11-23T06:00:00Z.
+    #[arg(long, value_parser = moment)]
+    since: Timestamp,
+    /// Until before this moment.
+    #[arg(long, value_parser = moment)]
+    until: Timestamp,
+}
+
+/// Where to.
+#[derive(clap::Args)]
+pub(super) struct Into {
+    /// A new file: .pdf for reading, .json with the entries' numbers and, about a person, with proofs.
+    file: PathBuf,
+    #[command(flatten)]
+    data: Data,
+}
+
+/// Reports for people.
+#[derive(Subcommand)]
+pub(super) enum Report {
+    /// What is recorded about a person, for that person: passages, acts, and every look at the record.
+    Subject {
+        /// Pseudonym.
+        subject: SubjectId,
+        /// Why; written into the log.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        into: Into,
+    },
+    /// What one officer did.
+    Officer {
+        /// Id of the account.
+        officer: String,
+        /// Why; written into the log.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        period: Period,
+        #[command(flatten)]
+        into: Into,
+    },
+    /// One shift, both sides: officers' acts and passages.
+    Shift {
+        #[command(flatten)]
+        period: Period,
+        #[command(flatten)]
+        into: Into,
+    },
+    /// A month in figures, without anybody in it, for the public.
+    Month {
+        #[command(flatten)]
+        period: Period,
+        #[command(flatten)]
+        into: Into,
+    },
+}
+
+pub(super) async fn report(command: Report) -> anyhow::Result<()> {
+    let (into, report) = match command {
+        Report::Subject {
+            subject,
+            reason,
+            into,
+        } => {
+            let state = open(&into.data).await?;
+            let entry = Entry {
+                subject: Some(subject.to_string()),
+                ..exported(&state, "report_subject", Some(reason))?
+            };
+            audit::record(&state, entry).await?;
+            (into, reports::of_subject(&state, subject).await?)
+        }
+        Report::Officer {
+            officer,
+            reason,
+            period,
+            into,
+        } => {
+            let state = open(&into.data).await?;
+            let about = format!("report_officer {officer}");
+            audit::record(&state, exported(&state, &about, Some(reason))?).await?;
+            let report = reports::of_officer(&state, &officer, period.since, period.until);
+            (into, report.await?)
+        }
+        Report::Shift { period, into } => {
+            let state = open(&into.data).await?;
+            audit::record(&state, exported(&state, "report_shift", None)?).await?;
+            let report = reports::of_shift(&state, period.since, period.until);
+            (into, report.await?)
+        }
+        Report::Month { period, into } => {
+            let state = open(&into.data).await?;
+            audit::record(&state, exported(&state, "report_month", None)?).await?;
+            let report = reports::of_month(&state, period.since, period.until);
+            (into, report.await?)
+        }
+    };
+    let path = &into.file;
+    let bytes = in_form(path, &report)?;
+    new_file(path, &bytes)?;
+    println!("{} written.", path.display());
+    Ok(())
+}
+
+fn in_form(path: &Path, report: &Written) -> anyhow::Result<Vec<u8>> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => Ok(report.to_json().into_bytes()),
+        Some("pdf") => Ok(report.to_pdf()),
+        _ => anyhow::bail!("name a file that ends in .pdf or .json"),
+    }
+}
+
+fn exported(state: &AppState, about: &str, reason: Option<String>) -> anyhow::Result<Entry> {
+    Ok(Entry {
+        actor: Some(super::ACTOR.to_owned()),
+        about: Some(about.to_owned()),
+        reason: reason.or_else(|| Some("report".to_owned())),
+        ..audit::entry("export", state.clock.now())?
+    })
+}
+
+/// Never over an existing file, and readable by this user only: it may be about somebody.
+fn new_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("making {}; name a new file", path.display()))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("writing {}", path.display()))
+}
+
+pub(super) async fn bundle(
+    data: &Data,
+    transaction: &str,
+    file: &Path,
+    reason: String,
+) -> anyhow::Result<()> {
+    let state = open(data).await?;
+    let about = format!("evidence {transaction}");
+    audit::record(&state, exported(&state, &about, Some(reason))?).await?;
+    let evidence = evidence::bundle(&state, transaction).await?;
+    new_file(file, evidence.to_text().as_bytes())?;
+    println!(
+        "{} entries in {}. Check it anywhere: sallyport-audit verify-evidence {} --policy FILE",
+        evidence.entries.len(),
+        file.display(),
+        file.display()
+    );
+    Ok(())
+}
+
+pub(super) async fn slip(data: &Data, index: u64) -> anyhow::Result<()> {
+    let state = open(data).await?;
+    let entry = Entry {
+        actor: Some(super::ACTOR.to_owned()),
+        about: Some(index.to_string()),
+        ..audit::entry("receipt", state.clock.now())?
+    };
+    let slip = evidence::slip(&state, index).await?;
+    audit::record(&state, entry).await?;
+    print!("{slip}");
+    Ok(())
+}

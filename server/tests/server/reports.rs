@@ -1,0 +1,173 @@
+//! Evidence bundles, slips and reports, out of a log with known content.
+
+use sallyport_domain::{Timestamp, Verdict};
+use sallyport_protocol::{EnrolmentOutcome, Heartbeat, PROTOCOL_VERSION, paths};
+use sallyport_server::clock::Clock as _;
+use sallyport_server::{audit, evidence, registry, reports};
+use sallyport_transparency::{Checkpoint, Entry, Evidence, Receipt};
+
+use crate::common::{Gate, Rig, mate, subject, template};
+
+/// Three passages of person 1, one of somebody unknown, a look at the record.
+async fn rig() -> (Rig, Gate, String) {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    gate.enrol(1).await;
+    // The same person under another name: refused, and no second one in any figure.
+    let mut twice = gate.submission(1);
+    twice.subject = subject(2);
+    let refused: EnrolmentOutcome = gate.client.post(paths::ENROLMENT, &twice).await.good();
+    assert!(matches!(refused, EnrolmentOutcome::Refused { .. }));
+    let beat = Heartbeat {
+        version: PROTOCOL_VERSION,
+        gate: gate.id.clone(),
+        now: rig.clock.now(),
+        cameras: vec![("face".to_owned(), "a bit dark".to_owned())],
+        spooled: 0,
+        log: None,
+    };
+    assert_eq!(gate.client.post(paths::HEARTBEAT, &beat).await.status, 200);
+    for number in 0..3 {
+        let request = gate.request(rig.transaction(number), mate(1, number));
+        assert_eq!(gate.pass(&request).await.verdict, Verdict::Grant);
+    }
+    let stranger = gate.request(rig.transaction(9), template(99));
+    gate.pass(&stranger).await;
+    let look = Entry {
+        actor: Some("0192f0c4-7b3a-7c1d-9f00-000000000001".to_owned()),
+        subject: Some(subject(1).to_string()),
+        about: Some(rig.transaction(1).to_string()),
+        reason: Some("incident 2026-17".to_owned()),
+        ..audit::entry("consultation", rig.clock.now()).unwrap()
+    };
+    audit::record(&rig.state, look).await.unwrap();
+    audit::publish(&rig.state).await.unwrap();
+    let transaction = rig.transaction(1).to_string();
+    (rig, gate, transaction)
+}
+
+fn opened(rig: &Rig, note: &str) -> Checkpoint {
+    Checkpoint::open(note.as_bytes(), rig.state.keys.log.verifier()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_evidence_bundle_holds_the_passage_its_consultation_and_what_held_then_and_verifies() {
+    let (rig, _, transaction) = rig().await;
+    let bundle = evidence::bundle(&rig.state, &transaction).await.unwrap();
+    let read = Evidence::parse(bundle.to_text().as_bytes()).unwrap();
+    read.verify(&opened(&rig, &read.checkpoint)).unwrap();
+    let kinds: Vec<String> = read
+        .entries
+        .iter()
+        .map(|selected| Entry::from_bytes(selected.entry.as_bytes()).unwrap().kind)
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "gate_added",
+            "gate_joined",
+            "gate_health",
+            "passage",
+            "consultation"
+        ]
+    );
+    assert_eq!(read.artefacts.len(), 1, "the calibration");
+    let cameras = "cameras, as the gate last reported before the passage";
+    assert!(read.stated[cameras].contains("a bit dark"));
+    assert!(read.stated["error rates that the gate's policy asks for"].contains("once in 10000"));
+    // No name of a person is in it.
+    assert!(!bundle.to_text().contains("Canary"));
+    let error = evidence::bundle(&rig.state, "0192f0c4-0000-7000-8000-000000000000").await;
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("there is no passage")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slip_is_for_one_entry() {
+    let (rig, _, _) = rig().await;
+    let rows = rig.state.store.log_entries(0, 100).await.unwrap();
+    let slip = evidence::slip(&rig.state, 5).await.unwrap();
+    let receipt = Receipt::open(slip.as_bytes(), rig.state.keys.log.verifier()).unwrap();
+    for (index, bytes) in &rows {
+        assert_eq!(receipt.is_for(*index, bytes), *index == 5);
+    }
+    evidence::slip(&rig.state, 10_000).await.unwrap_err();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_persons_report_has_passages_looks_by_role_and_proofs_also_after_removal() {
+    let (rig, _, _) = rig().await;
+    let report = reports::of_subject(&rig.state, subject(1)).await.unwrap();
+    assert_eq!(report.figures["Passages"], 3);
+    assert_eq!(report.figures["Looks at your record"], 1);
+    let look = &report.parts["Looks at your record"][0];
+    assert_eq!(look.by.as_deref(), Some("officer"), "by role, not by id");
+    assert_eq!(look.reason.as_deref(), Some("incident 2026-17"));
+    assert!(report.lines().contains(&"Name: Canary Person 1".to_owned()));
+    let checkpoint = opened(&rig, report.checkpoint.as_deref().unwrap());
+    assert_eq!(report.proofs.len(), 5, "with the enrolment");
+    for selected in &report.proofs {
+        selected.verify(&checkpoint).unwrap();
+    }
+    let value: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
+    assert_eq!(value["proofs"].as_array().unwrap().len(), 5);
+    assert!(report.to_pdf().starts_with(b"%PDF-1.4"));
+    // Somebody else's report has nothing of it.
+    let other = reports::of_subject(&rig.state, subject(2)).await.unwrap();
+    assert_eq!(other.figures.len(), 1, "the refused enrolment only");
+    let nobody = reports::of_subject(&rig.state, subject(3)).await.unwrap();
+    assert!(nobody.parts.is_empty());
+    registry::remove(&rig.state, subject(1), "test")
+        .await
+        .unwrap();
+    let after = reports::of_subject(&rig.state, subject(1)).await.unwrap();
+    assert_eq!(after.figures["Passages"], 3);
+    assert!(!after.to_json().contains("Canary"));
+    assert!(after.notes[1].contains("not in the registry any more"));
+    // The log is whole without what was erased.
+    audit::check(&rig.state).await.unwrap();
+    sallyport_server::fsck::run(&rig.state, |_, _| {})
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shift_officer_and_month_count_what_happened_in_their_time_only() {
+    let (rig, gate, _) = rig().await;
+    let begin = Timestamp::from_micros(0);
+    rig.clock.advance_millis(1);
+    let end = rig.clock.now();
+    rig.clock.advance_millis(60_000);
+    gate.pass(&gate.request(rig.transaction(20), mate(1, 7)))
+        .await;
+    let shift = reports::of_shift(&rig.state, begin, end).await.unwrap();
+    assert_eq!(shift.figures["passages at front-in: grant"], 3);
+    assert_eq!(shift.parts["Passages not granted by the machine"].len(), 1);
+    assert_eq!(shift.figures["officers: consultation"], 1);
+    let later = reports::of_shift(&rig.state, end, rig.clock.now().plus_millis(1))
+        .await
+        .unwrap();
+    assert_eq!(later.figures["passages at front-in: grant"], 1);
+    assert_eq!(later.figures.len(), 1);
+    let officer = "0192f0c4-7b3a-7c1d-9f00-000000000001";
+    let acts = reports::of_officer(&rig.state, officer, begin, end)
+        .await
+        .unwrap();
+    assert_eq!(acts.parts["Acts"].len(), 1);
+    let month = reports::of_month(&rig.state, begin, end).await.unwrap();
+    assert_eq!(month.figures["passages"], 4);
+    assert_eq!(month.figures["passages granted by the machine"], 3);
+    assert_eq!(month.figures["passages referred to an officer"], 1);
+    assert_eq!(month.figures["looks at records"], 1);
+    assert_eq!(month.figures["of these with a reason beyond gate duty"], 1);
+    assert_eq!(month.figures["people enrolled"], 1);
+    assert_eq!(month.figures["exports"], 0);
+    // Nobody is in it.
+    let text = month.to_json();
+    assert!(!text.contains(&subject(1).to_string()) && !text.contains(officer));
+    assert!(month.parts.is_empty());
+}
