@@ -20,6 +20,7 @@ pub mod outside;
 pub mod passages;
 pub mod post;
 pub mod presence;
+pub mod promises;
 pub mod refusals;
 pub mod registry;
 pub mod replicas;

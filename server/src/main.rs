@@ -5,6 +5,7 @@
 )]
 
 mod log_commands;
+mod promise_commands;
 mod report_commands;
 
 use std::net::SocketAddr;
@@ -76,6 +77,9 @@ enum Command {
     /// Officers' accounts.
     #[command(subcommand)]
     Officer(Officer),
+    /// Rounds, counts, reviews and deletions that shall happen in time.
+    #[command(subcommand)]
+    Promise(promise_commands::Promise),
     /// The audit log.
     #[command(subcommand)]
     Audit(log_commands::Audit),
@@ -255,6 +259,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             );
             Ok(())
         }
+        Command::Promise(command) => promise_commands::run(command).await,
         Command::Audit(command) => log_commands::run(command).await,
     }
 }

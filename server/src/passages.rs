@@ -26,6 +26,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::audit::{self, AuditError};
 use crate::gates;
+use crate::promises;
 use crate::registry;
 use crate::state::AppState;
 use crate::store::StoreError;
@@ -401,6 +402,9 @@ async fn store(
         ..audit::entry("passage", row.decided_at)?
     };
     row.log_index = audit::append(state, &mut write, entry, detail.as_deref()).await?;
+    if let (Verdict::Grant, Some(subject)) = (row.verdict, row.candidates.first()) {
+        promises::passed(state, &mut write, &row.gate, *subject, row.decided_at).await?;
+    }
     write.passage_insert(&row, attachment).await?;
     write.commit().await?;
     state.logged_at(row.decided_at);

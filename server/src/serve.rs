@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::state::AppState;
 use crate::{
-    audit, console, gate_api, installation, outside, presence, refusals, registry, replicas,
-    streams, tls, witness,
+    audit, console, gate_api, installation, outside, presence, promises, refusals, registry,
+    replicas, streams, tls, witness,
 };
 
 /// A checkpoint follows an entry within this.
@@ -118,10 +118,11 @@ async fn chores(state: AppState, mut stop: watch::Receiver<bool>) {
                 }
                 let watched = async {
                     refusals::flush(&state).await?;
-                    presence::look(&state).await
+                    presence::look(&state).await?;
+                    promises::look(&state).await
                 };
                 if let Err(error) = watched.await {
-                    tracing::error!(error = %error, "refusals and silent gates could not be logged");
+                    tracing::error!(error = %error, "refusals, silent gates and missed promises could not be logged");
                 }
             }
         }

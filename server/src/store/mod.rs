@@ -8,6 +8,7 @@ pub mod officers;
 pub mod passages;
 mod postgres;
 pub mod presence;
+pub mod promises;
 pub mod registry;
 pub mod reports;
 pub mod streams;

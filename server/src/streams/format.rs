@@ -273,7 +273,7 @@ mod tests {
         let text = String::from_utf8(framed).unwrap();
         let (length, message) = text.split_once(' ').unwrap();
         assert_eq!(length.parse(), Ok(message.len()));
-        let head = "<109>1 2026-11-23T08:00:00.123456Z server_one sallyport - passage [sallyport@32473 index=\"41\" site=\"site-a\"] ";
+        let head = "<109>1 2026-11-23T08:00:00.123Z server_one sallyport - passage [sallyport@32473 index=\"41\" site=\"site-a\"] ";
         let body = message
             .strip_prefix(head)
             .unwrap_or_else(|| panic!("{message}"));

@@ -13,7 +13,7 @@ use sallyport_protocol::{
     DoorOutcome, DoorReport, FailedAcquisition, Heartbeat, PROTOCOL_VERSION, RenewRequest, paths,
 };
 use sallyport_server::clock::Clock as _;
-use sallyport_server::{console, officers, presence, refusals};
+use sallyport_server::{console, officers, presence, promises, refusals};
 use sallyport_transparency::Entry;
 use tower::ServiceExt as _;
 
@@ -48,7 +48,7 @@ const ROUTES: [(&str, &[&str]); 23] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 25] = [
+const COMMANDS: [(&str, &[&str]); 28] = [
     ("init", &[]),
     ("serve", &["server_started", "server_stopped"]),
     ("migrate", &["migrated"]),
@@ -66,6 +66,9 @@ const COMMANDS: [(&str, &[&str]); 25] = [
     ("audit fsck", &[]),
     ("audit alarms", &["consultation"]),
     ("audit proof", &["consultation"]),
+    ("promise make", &["promise_made"]),
+    ("promise list", &["consultation"]),
+    ("promise keep", &["promise_kept"]),
     ("audit evidence", &["export"]),
     ("audit receipt", &["receipt"]),
     ("audit report subject", &["export"]),
@@ -616,6 +619,17 @@ async fn every_command_leaves_its_entries() {
     assert_eq!(SubjectCategory::Staff.code(), "staff");
     let transaction = rig.transaction(4);
     gate.pass(&gate.request(transaction, mate(1, 4))).await;
+    let window = (rig.clock.now(), rig.clock.now().plus_millis(3_600_000));
+    let promise = promises::make(
+        &rig.state,
+        promises::Kind::Count,
+        None,
+        None,
+        window,
+        "test",
+    )
+    .await
+    .unwrap();
     let period = "--since 2026-01-01T00:00:00Z --until 2027-01-01T00:00:00Z";
     let data = crate::common::data(&rig.folder);
     let export = rig.folder.path().join("export");
@@ -643,6 +657,9 @@ async fn every_command_leaves_its_entries() {
         "audit proof 0",
         &format!("audit evidence {transaction} {export}.evidence --reason trial"),
         "audit receipt 0",
+        "promise make review --opens 2026-01-01T00:00:00Z --closes 2099-01-01T00:00:00Z",
+        "promise list",
+        &format!("promise keep {promise}"),
         &format!("audit report subject {person} {export}-1.json --reason request"),
         &format!("audit report officer nobody {export}-2.pdf --reason complaint {period}"),
         &format!("audit report shift {export}-3.pdf {period}"),

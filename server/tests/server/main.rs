@@ -19,6 +19,7 @@ mod joining;
 mod log;
 mod outside;
 mod passages;
+mod promises;
 mod registry;
 mod reports;
 mod reviews;

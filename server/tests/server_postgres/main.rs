@@ -27,6 +27,8 @@ mod log;
 mod outside;
 #[path = "../server/passages.rs"]
 mod passages;
+#[path = "../server/promises.rs"]
+mod promises;
 #[path = "../server/registry.rs"]
 mod registry;
 mod replicas;
