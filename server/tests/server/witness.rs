@@ -347,6 +347,97 @@ async fn an_edit_that_leaves_the_tree_alone_is_found_by_the_servers_own_rounds()
     }
 }
 
+/// The bar: whatever a superuser of the database does, every gate knows within ten seconds. The server's chores and the gates'
+/// heartbeats run as they do in `serve` and in the agent, on the test's clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_done_to_the_database_every_gate_knows_within_ten_seconds() {
+    type Deed = fn(&AnyPool) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+    async fn one(pool: &AnyPool, sql: sqlx::AssertSqlSafe<&'static str>) {
+        let done = sqlx::query(sql).execute(pool).await.unwrap();
+        assert!(done.rows_affected() > 0);
+    }
+    const DEEDS: [(&str, Deed); 8] = [
+        ("cut", |pool| Box::pin(cut(pool, 12))),
+        ("rewritten with its tree", |pool| Box::pin(rewrite(pool, 9))),
+        ("an entry edited", |pool| {
+            Box::pin(one(
+                pool,
+                dialect(
+                    "UPDATE log_entry SET bytes = CAST(REPLACE(CAST(bytes AS TEXT), 'grant', 'refer') AS BLOB) WHERE idx = 9",
+                    "UPDATE log_entry SET bytes = convert_to(replace(convert_from(bytes, 'UTF8'), 'grant', 'refer'), 'UTF8') WHERE idx = 9",
+                ),
+            ))
+        }),
+        ("an entry removed", |pool| {
+            Box::pin(one(
+                pool,
+                sqlx::AssertSqlSafe("DELETE FROM log_entry WHERE idx = 7"),
+            ))
+        }),
+        ("a time edited", |pool| {
+            Box::pin(one(
+                pool,
+                sqlx::AssertSqlSafe("UPDATE log_entry SET time = time - 1 WHERE idx = 2"),
+            ))
+        }),
+        ("a tree node exchanged", |pool| {
+            Box::pin(one(
+                pool,
+                sqlx::AssertSqlSafe(
+                    "UPDATE log_node SET hash = (SELECT leaf_hash FROM log_entry WHERE idx = 1) WHERE level = 2 AND idx = 1",
+                ),
+            ))
+        }),
+        ("a sealed detail edited", |pool| {
+            Box::pin(one(
+                pool,
+                sqlx::AssertSqlSafe("UPDATE log_detail SET sealed = salt"),
+            ))
+        }),
+        ("checkpoints edited", |pool| {
+            Box::pin(one(
+                pool,
+                sqlx::AssertSqlSafe("UPDATE log_checkpoint SET note = '?'"),
+            ))
+        }),
+    ];
+    for (number, (name, deed)) in DEEDS.into_iter().enumerate() {
+        let (rig, mut gates) = watched().await;
+        let pool = unprotected(&rig).await;
+        let (mut running, mut told) = (None, [None; 2]);
+        // At another moment of the rounds each time.
+        let done_at = 250 * (3 + 7 * number as i64 % 20);
+        for now in (0..done_at + 20_000).step_by(250) {
+            if now == done_at {
+                deed(&pool).await;
+            }
+            // In `serve` a failure of these is said in the operator's log, and they are tried again.
+            let _ = witness::check_on(&rig.state, &mut running).await;
+            if now % 1_000 == 0 {
+                let _ = witness::publish(&rig.state).await;
+            }
+            for (at, (gate, watcher)) in gates.iter_mut().enumerate() {
+                if (now + 2_000 * at as i64) % 5_000 == 0 {
+                    let (answer, verdict) = watcher.beat(&rig, gate).await;
+                    if told[at].is_none() && (verdict.is_err() || answer.log_fault.is_some()) {
+                        assert!(now >= done_at, "{name}: a false alarm");
+                        told[at] = Some(now - done_at);
+                    }
+                }
+            }
+            rig.clock.advance_millis(250);
+        }
+        for at in told {
+            let took = at.unwrap_or_else(|| panic!("{name}: a gate was never told"));
+            assert!(took <= 10_000, "{name}: {took} ms");
+        }
+        assert!(
+            !rig.state.store.alarms().await.unwrap().is_empty(),
+            "{name}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gates_alarm_is_kept_with_both_checkpoints_logged_and_shown_once() {
     let (rig, gates) = watched().await;
