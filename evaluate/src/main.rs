@@ -54,6 +54,9 @@ struct IrisArguments {
     /// Also write the paths and scores of the mated pairs, worst first.
     #[arg(long)]
     pairs: Option<PathBuf>,
+    /// Also write where pupil and iris were found in each picture, as JSON Lines; evaluate/open_iris.py goes on from there.
+    #[arg(long)]
+    outlines: Option<PathBuf>,
     /// The manifest of the models.
     #[arg(
         long,
@@ -136,6 +139,9 @@ fn iris(arguments: &IrisArguments) -> anyhow::Result<()> {
     let pairs = compare_all(&every, rotation, arguments.threads);
     if let Some(path) = &arguments.pairs {
         write_pairs(path, &every, &pairs)?;
+    }
+    if let Some(path) = &arguments.outlines {
+        write_outlines(path, &samples)?;
     }
     let mut defects: BTreeMap<String, usize> = BTreeMap::new();
     for defect in samples.iter().flat_map(|sample| &sample.defects) {
@@ -260,6 +266,21 @@ fn measured_radius(
         .copied()
         .context("no eye was found in the first pictures; give the iris radius with --radius")?;
     Ok(RadiusRange::new(0.62 * median, 1.35 * median))
+}
+
+fn write_outlines(path: &Path, samples: &[Sample]) -> anyhow::Result<()> {
+    let mut text = String::new();
+    for sample in samples {
+        let line = serde_json::json!({
+            "picture": sample.picture.path,
+            "subject": sample.picture.label.subject,
+            "eye": format!("{:?}", sample.picture.label.eye),
+            "passed": sample.defects.is_empty() && sample.template.is_some(),
+            "outline": sample.outline,
+        });
+        text += &format!("{line}\n");
+    }
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
 fn write_pairs(path: &Path, samples: &[&Sample], pairs: &Pairs) -> anyhow::Result<()> {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use sallyport_domain::{Eye, IrisRotation, IrisTemplate, Timestamp, iris};
 use sallyport_vision::{
-    EyeObservation, EyePrior, Frame, IrisPipeline, IrisQuality, IrisStageTimes, RadiusRange,
+    Contour, EyeObservation, EyePrior, Frame, IrisPipeline, IrisQuality, IrisStageTimes,
+    RadiusRange, Segmentation,
 };
 
 use crate::labels::Label;
@@ -19,6 +20,32 @@ pub struct Picture {
     pub path: PathBuf,
     /// Whose.
     pub label: Label,
+}
+
+/// Where pupil and iris were found in a picture, so that another program can go on from the same outlines and mask.
+#[derive(Debug, serde::Serialize)]
+pub struct Outline {
+    /// The pupil's outline, 128 points, pixels.
+    pub pupil: Vec<(f32, f32)>,
+    /// The limbus, 128 points, pixels.
+    pub limbus: Vec<(f32, f32)>,
+    /// Visible iris, as runs of pixels: start, row by row, and length.
+    pub visible: Vec<(usize, usize)>,
+}
+
+impl Outline {
+    fn new(found: &Segmentation) -> Self {
+        let points = |contour: &Contour| {
+            (0..128)
+                .map(|at| contour.point(std::f32::consts::TAU * at as f32 / 128.0))
+                .collect()
+        };
+        Self {
+            pupil: points(&found.pupil_contour),
+            limbus: points(&found.limbus_contour),
+            visible: found.visible_runs(),
+        }
+    }
 }
 
 /// What the pipeline made of one picture.
@@ -34,6 +61,8 @@ pub struct Sample {
     pub defects: Vec<String>,
     /// Centre and radius of pupil and iris, pixels.
     pub circles: Option<[f32; 6]>,
+    /// What was found, for other programs.
+    pub outline: Option<Outline>,
     /// Stage times.
     pub times: IrisStageTimes,
     /// Encoding alone.
@@ -112,6 +141,7 @@ fn analyse(
                 found.limbus.radius,
             ]
         }),
+        outline: observation.segmentation.as_ref().map(Outline::new),
         times: observation.times,
         encode,
     })

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use sallyport_render::{Identity, StripLook, render_strip};
+use sallyport_render::{Identity, RenderedStrip, StripLook, render_strip};
 
 use crate::scenes::Expected;
 
@@ -19,20 +19,27 @@ fn number(name: &str) -> u64 {
     })
 }
 
-/// Writes near-infrared pictures of both eyes of a fictional person; `occasion` tells one capture of the person from another.
+/// One near-infrared picture of both eyes of a fictional person; `occasion` tells one capture of the person from another.
+#[must_use]
+pub fn strip(person: &str, occasion: &str, at: u64) -> RenderedStrip {
+    let left = Identity::from_seed(number(&format!("{person} left")));
+    let right = Identity::from_seed(number(&format!("{person} right")));
+    let look = StripLook::new(number(&format!("{person} {occasion}")).wrapping_add(at));
+    render_strip(&left, &right, &look, |look| look)
+}
+
+/// Writes the first `count` of them to a folder.
 ///
 /// # Errors
 /// The disk refuses.
 pub fn draw(person: &str, occasion: &str, count: u64, folder: &Path) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-    let left = Identity::from_seed(number(&format!("{person} left")));
-    let right = Identity::from_seed(number(&format!("{person} right")));
     for at in 0..count {
-        let look = StripLook::new(number(&format!("{person} {occasion}")).wrapping_add(at));
-        let strip = render_strip(&left, &right, &look, |look| look);
         let path = folder.join(format!("{at:03}.png"));
-        std::fs::write(&path, strip.to_png().context("encoding a strip")?)
-            .with_context(|| format!("writing {}", path.display()))?;
+        let picture = strip(person, occasion, at)
+            .to_png()
+            .context("encoding a strip")?;
+        std::fs::write(&path, picture).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
 }

@@ -168,7 +168,7 @@ impl Site {
     }
 
     /// Writes a gate configuration that replays a folder of scenes, with the irises of `eyes` where that is a folder; a referred
-    /// person waits `review_wait_s` seconds for an officer.
+    /// person waits `review_wait_s` seconds for an officer. The strictest profile holds: no picture of an eye may be kept.
     ///
     /// # Errors
     /// The disk refuses.
@@ -189,7 +189,7 @@ impl Site {
             String::new()
         };
         let config = format!(
-            "state = {state:?}\nheartbeat_s = 1\n[door]\nkind = \"simulated\"\nfolder = {door:?}\nbell = false\n\
+            "state = {state:?}\nprofile = \"nsw-2014\"\nheartbeat_s = 1\n[door]\nkind = \"simulated\"\nfolder = {door:?}\nbell = false\n\
              [[camera]]\nname = \"replay\"\nkind = \"replay\"\npath = {scenes:?}\nrate_fps = 10\nhold_frames = 1\n\
              [capture]\nshow_s = 0.3\nleave_after_s = 0.4\nacquire_timeout_s = 4\nreview_wait_s = {review_wait_s}\n{iris_camera}",
             state = text(state),

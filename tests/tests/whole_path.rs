@@ -1,5 +1,6 @@
 //! From camera frame to opened door and verified log, with the real programs on the fixture pictures.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use sallyport_tests::installation::Checkout;
@@ -15,6 +16,29 @@ fn bytes_below(folder: &Path, found: &mut Vec<(std::path::PathBuf, Vec<u8>)>) {
             found.push((path.clone(), std::fs::read(&path).unwrap()));
         }
     }
+}
+
+/// Pixels that make a place of a picture recognisable: noise makes as many alike nowhere else.
+const ROW: usize = 24;
+
+/// A stretch of every tenth row of drawn pictures that the gate saw, from where an eye is.
+fn drawn_rows(expected: &Expected) -> HashSet<Vec<u8>> {
+    let mut rows = HashSet::new();
+    for passage in &expected.passage {
+        for person in passage.eyes.iter() {
+            let strip = sallyport_tests::eyes::strip(person, &passage.folder, 0);
+            for row in strip
+                .grey
+                .chunks_exact(strip.width)
+                .skip(200)
+                .step_by(10)
+                .take(8)
+            {
+                rows.insert(row[strip.width / 5..][..ROW].to_vec());
+            }
+        }
+    }
+    rows
 }
 
 #[test]
@@ -35,8 +59,22 @@ fn mates_pass_strangers_do_not_and_the_log_verifies() {
     let gate = site.join("front-in", "entry").unwrap();
     let enrol = scenes.join("enrol").display().to_string();
     let station = station.display().to_string();
+    // Where the law forbids keeping pictures of eyes, they are not even read; the drawn people stand under no law.
+    let import = [
+        "import",
+        &enrol,
+        "--state",
+        &station,
+        "--profile",
+        "nsw-2014",
+    ];
+    let error = checkout.run("sallyport-gate", import).unwrap_err();
+    assert!(format!("{error:#}").contains("clause 321"), "{error:#}");
     checkout
-        .run("sallyport-gate", ["import", &enrol, "--state", &station])
+        .run(
+            "sallyport-gate",
+            import.into_iter().chain(["--development"]),
+        )
         .unwrap();
 
     let config = site
@@ -111,6 +149,58 @@ fn mates_pass_strangers_do_not_and_the_log_verifies() {
         .filter(|line| line.split(',').nth(2) == Some("passage"))
         .count();
     assert!(passages >= outcomes.len() - 1, "{table}");
+
+    // The gate ran under nsw-2014: no picture of an eye lies anywhere, not whole, not in part, not as another file.
+    let strips = drawn_rows(&expected);
+    assert!(strips.len() > 40);
+    let mut kept = Vec::new();
+    for place in ["data", "front-in", "station", "export"] {
+        bytes_below(&folder.path().join(place), &mut kept);
+    }
+    for name in ["server.log", "gate.log"] {
+        let path = folder.path().join(name);
+        kept.push((path.clone(), std::fs::read(path).unwrap()));
+    }
+    assert!(kept.len() > 10);
+    for (path, bytes) in &kept {
+        for magic in [
+            &b"\x89PNG\r\n\x1a\n"[..],
+            b"\xff\xd8\xff\xe0\0\x10JFIF",
+            b"IIR\x00020\x00",
+        ] {
+            assert!(
+                !bytes.windows(magic.len()).any(|window| window == magic),
+                "a picture is in {}",
+                path.display()
+            );
+        }
+        assert!(
+            !bytes.windows(ROW).any(|window| strips.contains(window)),
+            "pixels of an eye are in {}",
+            path.display()
+        );
+    }
+    let strip = scenes
+        .join("eyes")
+        .join(&expected.passage[0].folder)
+        .join("000.png");
+    let out = folder.path().join("overlay");
+    let error = checkout
+        .run(
+            "sallyport-gate",
+            [
+                "probe",
+                "--iris",
+                &strip.display().to_string(),
+                "--profile",
+                "nsw-2014",
+                "--out",
+                &out.display().to_string(),
+            ],
+        )
+        .unwrap_err();
+    assert!(format!("{error:#}").contains("clause 321"), "{error:#}");
+    assert!(!out.exists());
 
     // Display names stand nowhere in clear on the server's side, nor in any log of it.
     let mut files = Vec::new();

@@ -305,6 +305,22 @@ pub struct Segmentation {
 }
 
 impl Segmentation {
+    /// The pixels that show unobstructed iris, as runs: where each begins, row by row from the top left, and how long it is.
+    #[must_use]
+    pub fn visible_runs(&self) -> Vec<(usize, usize)> {
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        for (at, pixel) in self.visible.pixels().iter().enumerate() {
+            if *pixel == 0 {
+                continue;
+            }
+            match runs.last_mut() {
+                Some((start, length)) if *start + *length == at => *length += 1,
+                _ => runs.push((at, 1)),
+            }
+        }
+        runs
+    }
+
     /// The same in a picture that is `factor` times as large, of the given size.
     pub(crate) fn scaled(
         &self,
