@@ -5,6 +5,7 @@
 //! which every subject id follows, so that a retry after a crash names the same person to the
 //! server. A person whose pictures are unchanged since the last answer is not sent again.
 
+mod eyes;
 mod people;
 mod prepare;
 mod report;
@@ -21,8 +22,9 @@ use sallyport_protocol::{
 };
 use sha2::{Digest as _, Sha256};
 
+pub use eyes::prepare_eyes;
 pub use people::{InputError, Person, PicturePath, read_input};
-pub use prepare::{prepare_eyes, prepare_picture};
+pub use prepare::prepare_picture;
 pub use report::ReportError;
 use report::{Line, Report};
 
