@@ -9,9 +9,10 @@ use sallyport_transparency::{
     needed_for_append, needed_for_root, root, sign_checkpoint, verify_consistency,
 };
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use crate::clock::random;
-use crate::sealing::{self, Place};
+use crate::keys::{self, DataKeyError, KeyError};
 use crate::state::AppState;
 use crate::store::{StoreError, Write};
 use crate::{export, witness};
@@ -57,9 +58,21 @@ pub enum AuditError {
         /// Why.
         source: std::io::Error,
     },
-    /// No randomness or no sealing.
+    /// No randomness.
     #[error("the operating system gives no random numbers")]
     Random,
+    /// The key for the entry's detail is not to be had.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+impl From<DataKeyError> for AuditError {
+    fn from(error: DataKeyError) -> Self {
+        match error {
+            DataKeyError::Store(error) => error.into(),
+            DataKeyError::Key(error) => error.into(),
+        }
+    }
 }
 
 pub(crate) fn refused(error: impl std::fmt::Display) -> AuditError {
@@ -93,10 +106,8 @@ pub async fn append(
     let detail = match detail {
         Some(plain) => {
             let salt: [u8; 32] = random().map_err(|_| AuditError::Random)?;
-            let row = index.to_string();
-            let place = Place::new(state.config.site.as_str(), "log_detail", "sealed", &row);
             let sealed =
-                sealing::seal(&state.keys.kek, 1, &place, plain).map_err(|_| AuditError::Random)?;
+                keys::audit_detail(state, write, entry.subject.as_deref(), index, plain).await?;
             entry.detail_hash = Some(hex::encode(
                 Sha256::new()
                     .chain_update(salt)
@@ -122,24 +133,25 @@ pub async fn append(
     Ok(index)
 }
 
-/// The sealed detail of an entry, opened; `None` when the entry has none, or it was erased.
+/// The sealed detail of an entry, opened; `None` when the entry has none, or its subject was erased.
 ///
 /// # Errors
 /// The database failed, or the detail was changed.
-pub async fn detail(state: &AppState, index: u64) -> Result<Option<Vec<u8>>, AuditError> {
-    let mut found = state.store.log_details(index, index + 1).await?;
-    let Some((_, sealed)) = found.remove(&index) else {
+pub async fn detail(
+    state: &AppState,
+    index: u64,
+) -> Result<Option<Zeroizing<Vec<u8>>>, AuditError> {
+    let rows = state.store.log_entries(index, 1).await?;
+    let Some((_, bytes)) = rows.into_iter().find(|(at, _)| *at == index) else {
         return Ok(None);
     };
-    let row = index.to_string();
-    let place = Place::new(state.config.site.as_str(), "log_detail", "sealed", &row);
-    sealing::open(&state.keys.kek, 1, &place, &sealed)
-        .map(Some)
-        .map_err(|_| {
-            AuditError::Damaged(format!(
-                "the sealed detail of entry {index} cannot be opened"
-            ))
-        })
+    let entry = Entry::from_bytes(&bytes).map_err(refused)?;
+    match keys::open_audit_detail(state, entry.subject.as_deref(), index).await {
+        Err(DataKeyError::Key(KeyError::Seal(_))) => Err(AuditError::Damaged(format!(
+            "the sealed detail of entry {index} cannot be opened"
+        ))),
+        other => Ok(other?),
+    }
 }
 
 /// Appends one entry in a transaction of its own.

@@ -142,9 +142,10 @@ impl From<RegistryError> for Refusal {
             RegistryError::Invalid(_) => Self::new(StatusCode::BAD_REQUEST, "invalid", message),
             RegistryError::Conflict => Self::new(StatusCode::CONFLICT, "conflict", message),
             RegistryError::Unknown => Self::new(StatusCode::NOT_FOUND, "unknown", message),
-            RegistryError::Busy | RegistryError::Sealed(_) | RegistryError::Unavailable(_) => {
-                Self::unavailable(&error)
-            }
+            RegistryError::Busy
+            | RegistryError::Key(_)
+            | RegistryError::Sealed(_)
+            | RegistryError::Unavailable(_) => Self::unavailable(&error),
         }
     }
 }

@@ -1,8 +1,7 @@
-//! The data folder: configuration, key file, sealed private keys, database.
+//! The data folder: configuration, key file, database with the sealed private keys.
 
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -17,7 +16,8 @@ use crate::audit;
 use crate::authority::Authority;
 use crate::clock::{Clock, random};
 use crate::config::Config;
-use crate::sealing::{self, Key, Place};
+use crate::keys::{KeySetup, Purpose, Ring, SITE, key_path};
+use crate::sealing::{self, Key, Place, SealError};
 use crate::state::AppState;
 use crate::store::Store;
 
@@ -27,10 +27,18 @@ const LOG_SEED: &str = "log_seed";
 const DOOR_SEED: &str = "door_seed";
 const PICTURE_SEED: &str = "picture_seed";
 
+/// Names of all sealed settings.
+#[cfg(test)]
+pub(crate) const SETTINGS: [&str; 5] = [CA_KEY, CA_CERTIFICATE, LOG_SEED, DOOR_SEED, PICTURE_SEED];
+
 /// Private keys of an installation. `Debug` hides them.
 pub struct Keys {
-    /// Key-encryption key of the registry, version 1.
-    pub kek: Key,
+    /// Key-encryption keys, which wrap all data keys.
+    pub ring: Ring,
+    /// The installation's data key: private keys, officers' names, words of reviews.
+    pub site: Key,
+    /// The installation's data key for details of log entries about nobody in the registry.
+    pub site_audit: Key,
     /// Signs checkpoints.
     pub log: NoteSigner,
     /// Signs door orders.
@@ -45,10 +53,6 @@ impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Keys([sealed])")
     }
-}
-
-fn key_path(data: &Path) -> PathBuf {
-    data.join("registry.key")
 }
 
 /// Makes a new installation in `data`, which must not exist or be empty.
@@ -67,6 +71,20 @@ pub async fn create_with_owner(
     data: &Path,
     config: &Config,
     owner: Option<&str>,
+    clock: &dyn Clock,
+) -> anyhow::Result<()> {
+    create_with(data, config, owner, &KeySetup::File, clock).await
+}
+
+/// As [`create_with_owner`], with the way in which key-encryption keys are kept.
+///
+/// # Errors
+/// As [`create`].
+pub async fn create_with(
+    data: &Path,
+    config: &Config,
+    owner: Option<&str>,
+    keys: &KeySetup,
     clock: &dyn Clock,
 ) -> anyhow::Result<()> {
     if data.exists()
@@ -101,13 +119,19 @@ pub async fn create_with_owner(
             "this database holds an installation already. Name an empty one; init never touches an existing installation."
         );
     }
-    let kek = Key::generate().context("making the registry's key")?;
-    write_key(data, &kek)?;
+    let ring = Ring::create(&key_path(data), config.site.as_str(), keys)
+        .context("making the registry's keys")?;
+    let mut write = store.write().await?;
+    let (key, row) = ring.new_data_key(SITE, Purpose::Registry)?;
+    write.data_key_insert(&row).await?;
+    let (_, row) = ring.new_data_key(SITE, Purpose::Audit)?;
+    write.data_key_insert(&row).await?;
+    write.commit().await?;
     let (ca_key, ca_certificate) = Authority::generate(&config.site, clock.now())?;
-    add(&store, &kek, &config.site, CA_KEY, ca_key.as_bytes()).await?;
+    add(&store, &key, &config.site, CA_KEY, ca_key.as_bytes()).await?;
     add(
         &store,
-        &kek,
+        &key,
         &config.site,
         CA_CERTIFICATE,
         ca_certificate.as_bytes(),
@@ -115,70 +139,22 @@ pub async fn create_with_owner(
     .await?;
     for name in [LOG_SEED, DOOR_SEED, PICTURE_SEED] {
         let seed = Zeroizing::new(random::<32>()?);
-        add(&store, &kek, &config.site, name, seed.as_slice()).await?;
+        add(&store, &key, &config.site, name, seed.as_slice()).await?;
     }
     store.close().await;
     // Last, so that a folder without it is never taken for an installation.
     config.create(data)
 }
 
-fn write_key(data: &Path, kek: &Key) -> anyhow::Result<()> {
-    let path = key_path(data);
-    let mut file = std::fs::File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("creating {}", path.display()))?;
-    let text = Zeroizing::new(format!(
-        "sallyport-registry-key-v1 {}\n",
-        hex::encode(kek.expose())
-    ));
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .with_context(|| format!("writing {}", path.display()))
-}
-
-fn read_key(data: &Path) -> anyhow::Result<Key> {
-    let path = key_path(data);
-    let metadata = std::fs::metadata(&path).with_context(|| {
-        format!("{} could not be read. Without this key file the registry cannot be opened; restore it from its own backup", path.display())
-    })?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        bail!(
-            "{0} can be read by others (mode {mode:o}). Run: chmod 600 {0}",
-            path.display()
-        );
-    }
-    let text = Zeroizing::new(
-        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?,
-    );
-    let digits = text
-        .trim_end()
-        .strip_prefix("sallyport-registry-key-v1 ")
-        .with_context(|| {
-            format!(
-                "{} is not a registry key of version 1; was it made by a newer version?",
-                path.display()
-            )
-        })?;
-    let mut bytes = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(digits, bytes.as_mut_slice())
-        .ok()
-        .with_context(|| format!("{} is damaged; restore it from its backup", path.display()))?;
-    Ok(Key::from_bytes(*bytes))
-}
-
 async fn add(
     store: &Store,
-    kek: &Key,
+    key: &Key,
     site: &SiteId,
     name: &str,
     plain: &[u8],
 ) -> anyhow::Result<()> {
     let sealed = sealing::seal(
-        kek,
+        key,
         1,
         &Place::new(site.as_str(), "setting", "value_sealed", name),
         plain,
@@ -191,21 +167,34 @@ async fn add(
 
 async fn setting(
     store: &Store,
-    kek: &Key,
+    key: &Key,
     site: &SiteId,
     name: &str,
 ) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let sealed = store.setting(name).await?.with_context(|| {
         format!("the database has no {name}; it is not the database of this installation")
     })?;
-    sealing::open(
-        kek,
-        1,
-        &Place::new(site.as_str(), "setting", "value_sealed", name),
-        &sealed,
-    )
-    .map(Zeroizing::new)
-    .with_context(|| format!("opening {name}: is registry.key the key of this database?"))
+    open_setting(key, site, name, &sealed)
+        .with_context(|| format!("opening {name}: it was changed in the database"))
+}
+
+pub(crate) fn open_setting(
+    key: &Key,
+    site: &SiteId,
+    name: &str,
+    sealed: &[u8],
+) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    let place = Place::new(site.as_str(), "setting", "value_sealed", name);
+    sealing::open(key, 1, &place, sealed).map(Zeroizing::new)
+}
+
+async fn data_key(store: &Store, ring: &Ring, purpose: Purpose) -> anyhow::Result<Key> {
+    let row = store
+        .data_key(SITE, purpose)
+        .await?
+        .context("the database has no keys; it is not the database of an installation")?;
+    ring.open_row(&row)
+        .context("is registry.key the key file of this database?")
 }
 
 fn seed(bytes: &[u8]) -> anyhow::Result<Zeroizing<[u8; 32]>> {
@@ -240,8 +229,22 @@ pub async fn migrate(data: &Path, owner: &str) -> anyhow::Result<()> {
 /// # Errors
 /// Each error says what to do.
 pub async fn open(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<AppState> {
+    open_with(data, clock, None).await
+}
+
+/// As [`open`]; `secret` is the passphrase or PIN that the key file needs.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(
+    data: &Path,
+    clock: Arc<dyn Clock>,
+    secret: Option<&Zeroizing<String>>,
+) -> anyhow::Result<AppState> {
     let config = Config::load(data)?;
-    let kek = read_key(data)?;
+    let ring = Ring::open(&key_path(data), config.site.as_str(), secret).context(
+        "opening the key file registry.key, without which the registry cannot be opened",
+    )?;
     let store = Store::open(&config.database_url(data, false))
         .await
         .with_context(|| format!("opening the database of {}", data.display()))?;
@@ -252,19 +255,23 @@ pub async fn open(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<AppState
             .context("a stored certificate is not text")
     };
     let site = &config.site;
-    let ca_key = text(setting(&store, &kek, site, CA_KEY).await?)?;
-    let ca_certificate = text(setting(&store, &kek, site, CA_CERTIFICATE).await?)?;
+    let site_key = data_key(&store, &ring, Purpose::Registry).await?;
+    let site_audit = data_key(&store, &ring, Purpose::Audit).await?;
+    let ca_key = text(setting(&store, &site_key, site, CA_KEY).await?)?;
+    let ca_certificate = text(setting(&store, &site_key, site, CA_CERTIFICATE).await?)?;
     let authority = Authority::load(site, &ca_key, &ca_certificate)?;
-    let log_seed = seed(&setting(&store, &kek, site, LOG_SEED).await?)?;
-    let door_seed = seed(&setting(&store, &kek, site, DOOR_SEED).await?)?;
-    let picture_seed = seed(&setting(&store, &kek, site, PICTURE_SEED).await?)?;
+    let log_seed = seed(&setting(&store, &site_key, site, LOG_SEED).await?)?;
+    let door_seed = seed(&setting(&store, &site_key, site, DOOR_SEED).await?)?;
+    let picture_seed = seed(&setting(&store, &site_key, site, PICTURE_SEED).await?)?;
     let (picture, picture_public) = X25519HkdfSha256::derive_keypair(picture_seed.as_slice());
     let keys = Keys {
         log: NoteSigner::new(&config.log_origin(), &log_seed).context("the log's name")?,
         door: SigningKey::from_bytes(&door_seed),
         picture,
         picture_public,
-        kek,
+        ring,
+        site: site_key,
+        site_audit,
     };
     let newest = Timestamp::from_micros(store.log_newest_time().await?);
     let state = AppState::new(

@@ -15,6 +15,7 @@ pub mod fsck;
 pub mod gate_api;
 pub mod gates;
 pub mod installation;
+pub mod keys;
 pub mod officers;
 pub mod outside;
 pub mod passages;

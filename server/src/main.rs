@@ -14,12 +14,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use sallyport_domain::{Direction, GateId, SiteId, SubjectId, SubjectStatus};
 use sallyport_server::clock::SystemClock;
 use sallyport_server::config::Config;
+use sallyport_server::keys::{self, KeySetup};
 use sallyport_server::state::AppState;
 use sallyport_server::{gates, installation, officers, registry, serve};
+use zeroize::Zeroizing;
 
 /// Who acted, in the log, when a command is given on the server itself.
 const ACTOR: &str = "server-console";
@@ -46,6 +48,23 @@ struct Data {
     /// Data folder of the installation.
     #[arg(long, env = "SALLYPORT_DATA")]
     data: PathBuf,
+    /// File with the passphrase or PIN of the key file, where it needs one.
+    #[arg(long, env = "SALLYPORT_KEY_SECRET_FILE")]
+    key_secret_file: Option<PathBuf>,
+}
+
+impl Data {
+    fn secret(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
+        let Some(path) = &self.key_secret_file else {
+            return Ok(None);
+        };
+        let text = Zeroizing::new(
+            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?,
+        );
+        Ok(Some(Zeroizing::new(
+            text.trim_end_matches(['\r', '\n']).to_owned(),
+        )))
+    }
 }
 
 #[derive(Subcommand)]
@@ -107,6 +126,19 @@ struct Init {
     /// Seconds after enrolment during which doors stay shut for a new person.
     #[arg(long, default_value_t = 600)]
     cool_off_seconds: u32,
+    /// How key-encryption keys are kept: in the key file (protected by its permissions), sealed in it under a passphrase, or in a
+    /// PKCS#11 token.
+    #[arg(long, value_enum, default_value = "file")]
+    keys: KeyProtection,
+    /// Memory of the passphrase's derivation (argon2id) in MiB, at least 256; every start uses as much once.
+    #[arg(long, default_value_t = 1_024)]
+    key_memory_mib: u32,
+    /// Library of the PKCS#11 token.
+    #[arg(long)]
+    pkcs11_module: Option<PathBuf>,
+    /// Label of the PKCS#11 token.
+    #[arg(long)]
+    pkcs11_token: Option<String>,
     /// PostgreSQL address of the role that serves; without it an embedded SQLite database in the data folder.
     #[arg(long, default_value = "", hide_default_value = true)]
     database: String,
@@ -119,6 +151,13 @@ struct Init {
         hide_default_value = true
     )]
     database_owner: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum KeyProtection {
+    File,
+    Passphrase,
+    Pkcs11,
 }
 
 #[derive(Subcommand)]
@@ -168,10 +207,21 @@ enum Registry {
         #[command(flatten)]
         data: Data,
     },
-    /// Remove a person with all references and the key that opens them.
+    /// Remove a person with all references and the keys that open them and what the log has sealed about them.
     Remove {
         /// Who.
         subject: SubjectId,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Make the next key-encryption key without using it up: copy registry.key to the other servers, then run rewrap.
+    NewKey(Data),
+    /// Rotate the key-encryption key while the server runs; after an interruption run it again.
+    Rewrap(Data),
+    /// Destroy a key-encryption key that a rotation replaced. Backups made before cannot be opened with this key file any more.
+    RetireKey {
+        /// Its version.
+        version: u32,
         #[command(flatten)]
         data: Data,
     },
@@ -231,13 +281,17 @@ fn main() -> ExitCode {
 }
 
 async fn open(data: &Data) -> anyhow::Result<AppState> {
-    installation::open(&data.data, Arc::new(SystemClock)).await
+    let secret = data.secret()?;
+    installation::open_with(&data.data, Arc::new(SystemClock), secret.as_ref()).await
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Init(init) => create(init).await,
-        Command::Serve(data) => serve::run(&data.data, Arc::new(SystemClock)).await,
+        Command::Serve(data) => {
+            let secret = data.secret()?;
+            serve::run(&data.data, Arc::new(SystemClock), secret).await
+        }
         Command::Migrate {
             data,
             database_owner,
@@ -264,18 +318,45 @@ async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
+fn key_setup(init: &Init) -> anyhow::Result<KeySetup> {
+    let secret = || {
+        init.data
+            .secret()?
+            .context("name a file with the passphrase or PIN: --key-secret-file FILE")
+    };
+    Ok(match init.keys {
+        KeyProtection::File => KeySetup::File,
+        KeyProtection::Passphrase => KeySetup::Passphrase {
+            secret: secret()?,
+            memory_kib: init.key_memory_mib.saturating_mul(1_024),
+        },
+        KeyProtection::Pkcs11 => KeySetup::Pkcs11 {
+            module: init
+                .pkcs11_module
+                .clone()
+                .context("name the token's library: --pkcs11-module FILE")?,
+            token: init
+                .pkcs11_token
+                .clone()
+                .context("name the token by its label: --pkcs11-token LABEL")?,
+            secret: secret()?,
+        },
+    })
+}
+
 async fn create(init: Init) -> anyhow::Result<()> {
     let config = Config {
-        site: init.site,
-        hostnames: init.hostnames,
+        site: init.site.clone(),
+        hostnames: init.hostnames.clone(),
         gate_listen: init.gate_listen,
         console_listen: init.console_listen,
-        database: init.database,
+        database: init.database.clone(),
         utc_offset_minutes: init.utc_offset_minutes,
         cool_off_seconds: init.cool_off_seconds,
     };
     let owner = (!init.database_owner.is_empty()).then_some(init.database_owner.as_str());
-    installation::create_with_owner(&init.data.data, &config, owner, &SystemClock).await?;
+    let keys = key_setup(&init)?;
+    installation::create_with(&init.data.data, &config, owner, &keys, &SystemClock).await?;
     let folder = init.data.data.display();
     println!(
         "A new installation of site {} is in {folder}.\n\
@@ -356,6 +437,33 @@ async fn people(command: Registry) -> anyhow::Result<()> {
         } => {
             let index = registry::set_status(&open(&data).await?, subject, status, ACTOR).await?;
             println!("{subject} is now {}; log entry {index}.", status.code());
+        }
+        Registry::NewKey(data) => {
+            let version = keys::prepare(&open(&data).await?, ACTOR).await?;
+            println!(
+                "Key version {version} made. Copy registry.key to the other servers of this database, then: sallyport-server registry rewrap"
+            );
+        }
+        Registry::Rewrap(data) => {
+            let state = open(&data).await?;
+            let done = keys::rewrap(&state, ACTOR, |keys| {
+                // The first batch too: it shows that it goes on.
+                if keys % 1_000 == 0 || keys <= 100 {
+                    println!("{keys} keys wrapped anew");
+                }
+            })
+            .await
+            .context("the rotation stopped; run it again to go on")?;
+            println!(
+                "{} keys wrapped under key version {}; older versions are refused. Back registry.key up. When no backup from before is needed any more: sallyport-server registry retire-key {}",
+                done.keys,
+                done.version,
+                done.version - 1
+            );
+        }
+        Registry::RetireKey { version, data } => {
+            keys::retire(&open(&data).await?, version, ACTOR).await?;
+            println!("Key version {version} destroyed.");
         }
         Registry::Remove { subject, data } => {
             let index = registry::remove(&open(&data).await?, subject, ACTOR).await?;

@@ -14,6 +14,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::audit::{self, AuditError};
 use crate::clock::random;
 use crate::enrolment::{self, Checked};
+use crate::keys::{self, KeyError, Purpose};
 use crate::passages::{content_sha256, sealed_json};
 use crate::replicas;
 use crate::sealing::{self, Key, Place, SealError};
@@ -45,6 +46,9 @@ pub enum RegistryError {
     /// A sealed value could not be opened.
     #[error("a record of the registry could not be opened: {0}")]
     Sealed(#[from] SealError),
+    /// A subject's key could not be unwrapped.
+    #[error("a key of the registry could not be opened: {0}")]
+    Key(#[from] KeyError),
     /// Database or log failed; nothing was stored.
     #[error("the registry could not be changed or read: {0}")]
     Unavailable(#[source] AuditError),
@@ -110,23 +114,12 @@ impl Subject {
     }
 }
 
-fn subject_key(state: &AppState, row: &SubjectRow) -> Result<Key, SealError> {
-    let id = row.id.to_string();
-    let place = Place {
-        subject: &id,
-        ..Place::new(state.config.site.as_str(), "subject", "key_wrapped", &id)
-    };
-    let bytes = Zeroizing::new(sealing::open_data_key(
-        &state.keys.kek,
-        1,
-        &place,
-        &row.key_wrapped,
-    )?);
-    let bytes: [u8; 32] = bytes
-        .as_slice()
-        .try_into()
-        .map_err(|_| SealError::Refused)?;
-    Ok(Key::from_bytes(bytes))
+fn subject_key(state: &AppState, row: &SubjectRow) -> Result<Key, KeyError> {
+    let owner = row.id.to_string();
+    state
+        .keys
+        .ring
+        .unwrap(&owner, Purpose::Registry, row.key_version, &row.key_wrapped)
 }
 
 fn record_place<'a>(state: &'a AppState, id: &'a str) -> Place<'a> {
@@ -136,17 +129,39 @@ fn record_place<'a>(state: &'a AppState, id: &'a str) -> Place<'a> {
     }
 }
 
+/// Opens a reference's template: its row, subject, modality and model are bound to it.
+pub(crate) fn open_template(
+    state: &AppState,
+    key: &Key,
+    reference: &ReferenceRow,
+) -> Result<Zeroizing<Vec<u8>>, RegistryError> {
+    let (row, owner) = (reference.id.to_string(), reference.subject.to_string());
+    let place = template_place(state, reference, &row, &owner);
+    Ok(sealing::open(key, 1, &place, &reference.template_sealed).map(Zeroizing::new)?)
+}
+
+/// Seals a template for its row.
+pub(crate) fn seal_template_bytes(
+    state: &AppState,
+    key: &Key,
+    reference: &ReferenceRow,
+    template: &[u8],
+) -> Result<Vec<u8>, SealError> {
+    let (row, owner) = (reference.id.to_string(), reference.subject.to_string());
+    let place = template_place(state, reference, &row, &owner);
+    sealing::seal(key, 1, &place, template)
+}
+
 fn template_place<'a>(
     state: &'a AppState,
+    reference: &'a ReferenceRow,
     row: &'a str,
     subject: &'a str,
-    modality: Modality,
-    model: &'a str,
 ) -> Place<'a> {
     Place {
         subject,
-        modality: modality.code(),
-        model,
+        modality: &reference.modality,
+        model: &reference.model,
         ..Place::new(
             state.config.site.as_str(),
             "reference",
@@ -156,7 +171,7 @@ fn template_place<'a>(
     }
 }
 
-fn open_record(state: &AppState, row: &SubjectRow) -> Result<Subject, RegistryError> {
+pub(crate) fn open_record(state: &AppState, row: &SubjectRow) -> Result<Subject, RegistryError> {
     let key = subject_key(state, row)?;
     let id = row.id.to_string();
     let plain = Zeroizing::new(sealing::open(
@@ -302,18 +317,15 @@ async fn load_subject(
 ) -> Result<usize, RegistryError> {
     open_record(state, row)?;
     let key = subject_key(state, row)?;
-    let subject = row.id.to_string();
     let mut opened = Vec::new();
     for reference in state.store.references(row.id).await? {
         let modality = Modality::from_code(&reference.modality)
             .ok_or(StoreError::Corrupt("reference.modality"))?;
+        let plain = open_template(state, &key, &reference)?;
         let model: ModelDigest = reference
             .model
             .parse()
             .map_err(|_| StoreError::Corrupt("reference.model"))?;
-        let id = reference.id.to_string();
-        let place = template_place(state, &id, &subject, modality, &reference.model);
-        let plain = Zeroizing::new(sealing::open(&key, 1, &place, &reference.template_sealed)?);
         let template = template_from(modality, model, &plain)
             .ok_or(StoreError::Corrupt("reference.template_sealed"))?;
         opened.push((model, reference.id, template));
@@ -451,13 +463,7 @@ async fn commit(
 ) -> Result<Option<EnrolmentOutcome>, RegistryError> {
     let now = state.clock.now();
     let id = submission.subject;
-    let text = id.to_string();
-    let key = Key::generate()?;
-    let place = Place {
-        subject: &text,
-        ..Place::new(state.config.site.as_str(), "subject", "key_wrapped", &text)
-    };
-    let key_wrapped = sealing::seal_data_key(&state.keys.kek, 1, &place, &key)?;
+    let (key, key_rows) = keys::new_subject_keys(&state.keys.ring, id)?;
     let record = Record {
         category: submission.category,
         status: SubjectStatus::Active,
@@ -474,19 +480,25 @@ async fn commit(
         rows.push(reference(state, &key, id, sample, now)?);
     }
     let mut write = state.store.write().await?;
-    if write.registry_seq().await? != seen {
+    // Keys that were wrapped just before a rotation would stay behind.
+    let newest = state.keys.ring.newest()?;
+    if write.registry_seq().await? != seen || key_rows.iter().any(|row| row.version != newest) {
         return Ok(None);
     }
     let entry = enrolment_entry(submission, models, "enrolled", now)?;
     let log_index = audit::append(state, &mut write, entry, None).await?;
     let row = SubjectRow {
         id,
-        key_wrapped,
+        key_version: newest,
+        key_wrapped: Vec::new(),
         record_sealed,
         submission_sha256: submission_sha256.to_owned(),
         log_index,
     };
     write.subject_insert(&row, now).await?;
+    for row in &key_rows {
+        write.data_key_insert(row).await?;
+    }
     for row in &rows {
         write.reference_insert(row, now).await?;
     }
@@ -517,29 +529,23 @@ fn reference(
     sample: &EnrolmentSample,
     now: Timestamp,
 ) -> Result<ReferenceRow, RegistryError> {
-    let id = ReferenceId::new(now, random().map_err(|_| AuditError::Random)?);
     let template = &sample.probe.template;
-    let (row, owner, model) = (
-        id.to_string(),
-        subject.to_string(),
-        sample.probe.model.to_string(),
-    );
-    let place = template_place(state, &row, &owner, template.modality(), &model);
-    let template_sealed = sealing::seal(key, 1, &place, &template_bytes(template))?;
     // Of an eye no picture is kept, whatever a station sends: templates only (NSW Regulation 2014, cl 321).
     let photograph = sample
         .photograph
         .as_ref()
         .filter(|_| template.face().is_some());
-    Ok(ReferenceRow {
-        id,
+    let mut row = ReferenceRow {
+        id: ReferenceId::new(now, random().map_err(|_| AuditError::Random)?),
         subject,
         modality: template.modality().code().to_owned(),
-        model,
-        template_sealed,
+        model: sample.probe.model.to_string(),
+        template_sealed: Vec::new(),
         source_sha256: sample.source_sha256.clone(),
         photograph_sealed: sealed_json(photograph)?,
-    })
+    };
+    row.template_sealed = seal_template_bytes(state, key, &row, &template_bytes(template))?;
+    Ok(row)
 }
 
 /// Changes a subject's status, with a log entry.

@@ -5,6 +5,7 @@ use sallyport_protocol::PassageDecision;
 use sallyport_transparency::Entry;
 
 use crate::audit::{self, AuditError};
+use crate::keys::{self, Purpose};
 use crate::passages::door_order;
 use crate::sealing::{self, Place};
 use crate::state::AppState;
@@ -83,10 +84,11 @@ pub async fn decide(
         return Err(ReviewError::AlreadyDecided);
     }
     let now = state.clock.now();
+    let subject = passage.candidates.first().map(ToString::to_string);
     let entry = Entry {
         gate: Some(passage.gate.to_string()),
         actor: Some(officer.to_string()),
-        subject: passage.candidates.first().map(ToString::to_string),
+        subject: subject.clone(),
         about: Some(transaction.to_string()),
         decision: Some(verdict.code().to_owned()),
         reason: Some(code.code().to_owned()),
@@ -96,8 +98,11 @@ pub async fn decide(
     let log_index = audit::append(state, &mut write, entry, Some(reason.as_bytes())).await?;
     let row = transaction.to_string();
     let place = Place::new(state.config.site.as_str(), "review", "reason_sealed", &row);
-    let reason_sealed = sealing::seal(&state.keys.kek, 1, &place, reason.as_bytes())
-        .map_err(|_| AuditError::Random)?;
+    let key = keys::audit_key(state, &mut write, subject.as_deref())
+        .await
+        .map_err(AuditError::from)?;
+    let reason_sealed =
+        sealing::seal(&key, 1, &place, reason.as_bytes()).map_err(|_| AuditError::Random)?;
     let review = ReviewRow {
         officer,
         verdict,
@@ -114,13 +119,20 @@ pub async fn decide(
     Ok(log_index)
 }
 
-/// The reason of a review in words; `None` when it was changed or moved in the database.
-#[must_use]
-pub fn reason_text(state: &AppState, passage: &PassageRow) -> Option<String> {
+/// The reason of a review in words; `None` when it was changed or moved in the database, or when the person was erased.
+pub async fn reason_text(state: &AppState, passage: &PassageRow) -> Option<String> {
     let review = passage.review.as_ref()?;
     let row = passage.transaction.to_string();
     let place = Place::new(state.config.site.as_str(), "review", "reason_sealed", &row);
-    let plain = sealing::open(&state.keys.kek, 1, &place, &review.reason_sealed).ok()?;
+    let mut keys = vec![state.keys.site_audit.clone()];
+    if let Some(subject) = passage.candidates.first()
+        && let Ok(Some(key)) = keys::subject_key(state, *subject, Purpose::Audit).await
+    {
+        keys.insert(0, key);
+    }
+    let plain = keys
+        .iter()
+        .find_map(|key| sealing::open(key, 1, &place, &review.reason_sealed).ok())?;
     String::from_utf8(plain).ok()
 }
 

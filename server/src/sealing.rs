@@ -138,30 +138,9 @@ impl<'a> Place<'a> {
 const VALUE: &str = "sallyport/tpl/1";
 const DATA_KEY: &str = "sallyport/dek/1";
 
-/// Wraps a subject's data key under the key-encryption key.
-///
-/// # Errors
-/// No randomness.
-pub fn seal_data_key(
-    kek: &Key,
-    version: u32,
-    place: &Place<'_>,
-    key: &Key,
-) -> Result<Vec<u8>, SealError> {
-    seal_as(DATA_KEY, kek, version, place, key.expose())
-}
-
-/// Unwraps a subject's data key; the caller zeroes the result.
-///
-/// # Errors
-/// As [`open`].
-pub fn open_data_key(
-    kek: &Key,
-    version: u32,
-    place: &Place<'_>,
-    blob: &[u8],
-) -> Result<Vec<u8>, SealError> {
-    open_as(DATA_KEY, kek, version, place, blob)
+/// What is bound to a wrapped data key.
+pub(crate) fn data_key_associated_data(place: &Place<'_>, version: u32) -> Vec<u8> {
+    place.associated_data(DATA_KEY, version, SUITE_AES_256_GCM)
 }
 
 /// Seals `plaintext` for a place.
@@ -174,34 +153,66 @@ pub fn seal(
     place: &Place<'_>,
     plaintext: &[u8],
 ) -> Result<Vec<u8>, SealError> {
-    seal_as(VALUE, key, version, place, plaintext)
+    let nonce: [u8; 12] = random().map_err(|_| SealError::Random)?;
+    let aad = place.associated_data(VALUE, version, SUITE_AES_256_GCM);
+    Ok(blob(
+        version,
+        &nonce,
+        &encrypt(key, &nonce, &aad, plaintext)?,
+    ))
 }
 
-fn seal_as(
-    purpose: &str,
+/// AES-256-GCM: ciphertext and tag.
+pub(crate) fn encrypt(
     key: &Key,
-    version: u32,
-    place: &Place<'_>,
-    plaintext: &[u8],
+    nonce: &[u8; 12],
+    aad: &[u8],
+    plain: &[u8],
 ) -> Result<Vec<u8>, SealError> {
-    let nonce: [u8; 12] = random().map_err(|_| SealError::Random)?;
-    let aad = place.associated_data(purpose, version, SUITE_AES_256_GCM);
-    let cipher = Aes256Gcm::new_from_slice(&key.0).map_err(|_| SealError::Unknown)?;
-    let ciphertext = cipher
-        .encrypt(
-            &Nonce::from(nonce),
+    Aes256Gcm::new_from_slice(&key.0)
+        .map_err(|_| SealError::Unknown)?
+        .encrypt(&Nonce::from(*nonce), Payload { msg: plain, aad })
+        .map_err(|_| SealError::Refused)
+}
+
+/// The opposite of [`encrypt`].
+pub(crate) fn decrypt(
+    key: &Key,
+    nonce: &[u8; 12],
+    aad: &[u8],
+    ciphertext: &[u8],
+) -> Result<Vec<u8>, SealError> {
+    Aes256Gcm::new_from_slice(&key.0)
+        .map_err(|_| SealError::Unknown)?
+        .decrypt(
+            &Nonce::from(*nonce),
             Payload {
-                msg: plaintext,
-                aad: &aad,
+                msg: ciphertext,
+                aad,
             },
         )
-        .map_err(|_| SealError::Refused)?;
+        .map_err(|_| SealError::Refused)
+}
+
+/// Puts suite, key version and nonce before a ciphertext.
+pub(crate) fn blob(version: u32, nonce: &[u8; 12], ciphertext: &[u8]) -> Vec<u8> {
     let mut blob = Vec::with_capacity(HEADER + ciphertext.len());
     blob.push(SUITE_AES_256_GCM);
     blob.extend_from_slice(&version.to_be_bytes());
-    blob.extend_from_slice(&nonce);
-    blob.extend_from_slice(&ciphertext);
-    Ok(blob)
+    blob.extend_from_slice(nonce);
+    blob.extend_from_slice(ciphertext);
+    blob
+}
+
+/// Nonce and ciphertext of a blob of this version; any other suite or version is refused.
+pub(crate) fn split(version: u32, blob: &[u8]) -> Result<(&[u8; 12], &[u8]), SealError> {
+    let (suite, rest) = blob.split_first().ok_or(SealError::Unknown)?;
+    let (stored, rest) = rest.split_first_chunk::<4>().ok_or(SealError::Unknown)?;
+    let (nonce, ciphertext) = rest.split_first_chunk::<12>().ok_or(SealError::Unknown)?;
+    if *suite != SUITE_AES_256_GCM || u32::from_be_bytes(*stored) != version {
+        return Err(SealError::Unknown);
+    }
+    Ok((nonce, ciphertext))
 }
 
 /// Opens a blob that was sealed for exactly this place.
@@ -209,33 +220,9 @@ fn seal_as(
 /// # Errors
 /// Unknown suite or version, wrong key, wrong place, or changed.
 pub fn open(key: &Key, version: u32, place: &Place<'_>, blob: &[u8]) -> Result<Vec<u8>, SealError> {
-    open_as(VALUE, key, version, place, blob)
-}
-
-fn open_as(
-    purpose: &str,
-    key: &Key,
-    version: u32,
-    place: &Place<'_>,
-    blob: &[u8],
-) -> Result<Vec<u8>, SealError> {
-    let (suite, rest) = blob.split_first().ok_or(SealError::Unknown)?;
-    let (stored_version, rest) = rest.split_first_chunk::<4>().ok_or(SealError::Unknown)?;
-    let (nonce, ciphertext) = rest.split_first_chunk::<12>().ok_or(SealError::Unknown)?;
-    if *suite != SUITE_AES_256_GCM || u32::from_be_bytes(*stored_version) != version {
-        return Err(SealError::Unknown);
-    }
-    let aad = place.associated_data(purpose, version, *suite);
-    let cipher = Aes256Gcm::new_from_slice(&key.0).map_err(|_| SealError::Unknown)?;
-    cipher
-        .decrypt(
-            &Nonce::from(*nonce),
-            Payload {
-                msg: ciphertext,
-                aad: &aad,
-            },
-        )
-        .map_err(|_| SealError::Refused)
+    let (nonce, ciphertext) = split(version, blob)?;
+    let aad = place.associated_data(VALUE, version, SUITE_AES_256_GCM);
+    decrypt(key, nonce, &aad, ciphertext)
 }
 
 #[cfg(test)]

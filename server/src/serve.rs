@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::state::AppState;
@@ -18,12 +19,17 @@ use crate::{
 /// A checkpoint follows an entry within this.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
-/// Runs the server until SIGTERM or Ctrl-C.
+/// Runs the server until SIGTERM or Ctrl-C. `secret` is what the key file needs.
 ///
 /// # Errors
 /// It cannot start; the sentence says what to do.
-pub async fn run(data: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<()> {
-    let state = installation::open(data, clock).await?;
+pub async fn run(
+    data: &Path,
+    clock: Arc<dyn Clock>,
+    secret: Option<Zeroizing<String>>,
+) -> anyhow::Result<()> {
+    let state = installation::open_with(data, clock, secret.as_ref()).await?;
+    drop(secret);
     let entries = audit::check(&state).await?;
     let loaded = registry::load(&state)
         .await

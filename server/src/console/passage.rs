@@ -213,6 +213,7 @@ async fn show(
             word: word(review.verdict).0.to_owned(),
             time: date_and_time(state, review.decided_at),
             reason: reviews::reason_text(state, passage)
+                .await
                 .unwrap_or_else(|| "(cannot be read)".to_owned()),
             log_index: review.log_index,
         }),

@@ -78,7 +78,7 @@ fn name_place<'a>(state: &'a AppState, row: &'a str) -> Place<'a> {
 fn name_key(state: &AppState, name: &str) -> String {
     state
         .keys
-        .kek
+        .site
         .lookup("officer.name", &name.trim().to_lowercase())
 }
 
@@ -154,7 +154,7 @@ pub async fn redeem_setup_link(
     let id = OfficerId::new(now, random().map_err(|_| OfficerError::Internal)?);
     let row = id.to_string();
     let sealed = sealing::seal(
-        &state.keys.kek,
+        &state.keys.site,
         1,
         &name_place(state, &row),
         name.as_bytes(),
@@ -270,9 +270,13 @@ pub async fn session(state: &AppState, secret: &str) -> Result<Option<Session>, 
     }))
 }
 
-fn open_name(state: &AppState, officer: OfficerId, sealed: &[u8]) -> Result<String, OfficerError> {
+pub(crate) fn open_name(
+    state: &AppState,
+    officer: OfficerId,
+    sealed: &[u8],
+) -> Result<String, OfficerError> {
     let row = officer.to_string();
-    let bytes = sealing::open(&state.keys.kek, 1, &name_place(state, &row), sealed)
+    let bytes = sealing::open(&state.keys.site, 1, &name_place(state, &row), sealed)
         .map_err(|_| OfficerError::Internal)?;
     String::from_utf8(bytes).map_err(|_| OfficerError::Internal)
 }

@@ -3,6 +3,7 @@
 //! (docs/adr/0005).
 
 pub mod gates;
+mod keys;
 pub mod log;
 pub mod officers;
 pub mod passages;

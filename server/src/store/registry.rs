@@ -11,7 +11,9 @@ use super::{Store, StoreError, Write};
 pub struct SubjectRow {
     /// Who.
     pub id: SubjectId,
-    /// Data key, wrapped.
+    /// Version of the key-encryption key that wraps the data key.
+    pub key_version: u32,
+    /// Data key, wrapped; empty when it is gone.
     pub key_wrapped: Vec<u8>,
     /// Category, status, effective date and name, sealed.
     pub record_sealed: Vec<u8>,
@@ -40,9 +42,18 @@ pub struct ReferenceRow {
     pub photograph_sealed: Option<Vec<u8>>,
 }
 
-const SUBJECT: &str = "SELECT id, key_wrapped, record_sealed, submission_sha256, log_index FROM subject WHERE id = $1";
-const SUBJECTS: &str =
-    "SELECT id, key_wrapped, record_sealed, submission_sha256, log_index FROM subject ORDER BY id";
+macro_rules! subject_query {
+    ($tail:literal) => {
+        concat!(
+            "SELECT s.id, COALESCE(k.kek_version, 0), k.wrapped, s.record_sealed, s.submission_sha256, s.log_index ",
+            "FROM subject s LEFT JOIN data_key k ON k.owner = s.id AND k.purpose = 'registry' ",
+            $tail
+        )
+    };
+}
+
+const SUBJECT: &str = subject_query!("WHERE s.id = $1");
+const SUBJECTS: &str = subject_query!("ORDER BY s.id");
 const REFERENCES: &str = "SELECT id, subject_id, modality, model, template_sealed, source_sha256, photograph_sealed \
      FROM reference WHERE subject_id = $1 ORDER BY id";
 
@@ -54,10 +65,12 @@ fn subject_row(row: &AnyRow) -> Result<SubjectRow, StoreError> {
             .try_get::<String, _>(0)?
             .parse()
             .map_err(|_| StoreError::Corrupt("subject.id"))?,
-        key_wrapped: row.try_get(1)?,
-        record_sealed: row.try_get(2)?,
-        submission_sha256: row.try_get(3)?,
-        log_index: u64::try_from(row.try_get::<i64, _>(4)?)
+        key_version: u32::try_from(row.try_get::<i64, _>(1)?)
+            .map_err(|_| StoreError::Corrupt("data_key.kek_version"))?,
+        key_wrapped: row.try_get::<Option<Vec<u8>>, _>(2)?.unwrap_or_default(),
+        record_sealed: row.try_get(3)?,
+        submission_sha256: row.try_get(4)?,
+        log_index: u64::try_from(row.try_get::<i64, _>(5)?)
             .map_err(|_| StoreError::Corrupt("subject.log_index"))?,
     })
 }
@@ -103,11 +116,10 @@ impl Write<'_> {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO subject (id, key_wrapped, record_sealed, submission_sha256, log_index, created_at) \
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO subject (id, record_sealed, submission_sha256, log_index, created_at) \
+             VALUES ($1, $2, $3, $4, $5)",
         )
         .bind(row.id.to_string())
-        .bind(row.key_wrapped.clone())
         .bind(row.record_sealed.clone())
         .bind(row.submission_sha256.clone())
         .bind(i64::try_from(row.log_index).unwrap_or(i64::MAX))
@@ -160,11 +172,12 @@ impl Write<'_> {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Deletes a subject with key and references; `false` when there was none.
+    /// Deletes a subject with both data keys and all references; `false` when there was none.
     ///
     /// # Errors
     /// The database failed.
     pub async fn subject_delete(&mut self, id: SubjectId) -> Result<bool, StoreError> {
+        self.data_keys_delete(&id.to_string()).await?;
         let done = sqlx::query("DELETE FROM subject WHERE id = $1")
             .bind(id.to_string())
             .execute(&mut *self.transaction)

@@ -140,7 +140,7 @@ fn severity(entry: &Entry) -> Severity {
     match entry.kind.as_str() {
         "log_alarm" => Severity::Alarm,
         "door" if entry.reason.as_deref() == Some("not_granted") => Severity::Alarm,
-        "clock" | "gate_lost" | "gate_revoked" | "subject_removed" | "export"
+        "clock" | "gate_lost" | "gate_revoked" | "keys_rotated" | "subject_removed" | "export"
         | "promise_missed" | "stream_lost" => Severity::Notice,
         _ if matches!(
             entry.decision.as_deref(),

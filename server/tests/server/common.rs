@@ -23,6 +23,7 @@ use sallyport_protocol::{
 };
 use sallyport_server::clock::{Clock as _, ManualClock, SystemClock};
 use sallyport_server::config::Config;
+use sallyport_server::keys::KeySetup;
 use sallyport_server::state::AppState;
 use sallyport_server::store::Engine;
 use sallyport_server::{gate_api, gates, installation, registry, replicas, tls};
@@ -34,6 +35,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use zeroize::Zeroizing;
 
 use crate::ENGINE;
 
@@ -70,6 +72,19 @@ impl Rig {
     }
 
     pub(crate) async fn start_with(cool_off_seconds: u32) -> Self {
+        Self::start_all(cool_off_seconds, &KeySetup::File, None).await
+    }
+
+    /// With key-encryption keys kept in another way; `secret` opens them.
+    pub(crate) async fn start_keyed(keys: &KeySetup, secret: Option<&Zeroizing<String>>) -> Self {
+        Self::start_all(0, keys, secret).await
+    }
+
+    async fn start_all(
+        cool_off_seconds: u32,
+        keys: &KeySetup,
+        secret: Option<&Zeroizing<String>>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let data = data(&folder);
@@ -82,10 +97,10 @@ impl Rig {
             config.database = database.application();
             database.owner()
         });
-        installation::create_with_owner(&data, &config, owner.as_deref(), &*clock)
+        installation::create_with(&data, &config, owner.as_deref(), keys, &*clock)
             .await
             .unwrap();
-        Self::open(folder, clock, database).await
+        Self::open_with(folder, clock, database, secret).await
     }
 
     pub(crate) async fn open(
@@ -93,7 +108,16 @@ impl Rig {
         clock: Arc<ManualClock>,
         database: Option<Arc<Database>>,
     ) -> Self {
-        let state = installation::open(&data(&folder), clock.clone())
+        Self::open_with(folder, clock, database, None).await
+    }
+
+    async fn open_with(
+        folder: TempDir,
+        clock: Arc<ManualClock>,
+        database: Option<Arc<Database>>,
+        secret: Option<&Zeroizing<String>>,
+    ) -> Self {
+        let state = installation::open_with(&data(&folder), clock.clone(), secret)
             .await
             .unwrap();
         registry::load(&state).await.unwrap();

@@ -48,7 +48,7 @@ const ROUTES: [(&str, &[&str]); 23] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 28] = [
+const COMMANDS: [(&str, &[&str]); 31] = [
     ("init", &[]),
     ("serve", &["server_started", "server_stopped"]),
     ("migrate", &["migrated"]),
@@ -59,6 +59,9 @@ const COMMANDS: [(&str, &[&str]); 28] = [
     ("registry list", &["consultation"]),
     ("registry status", &["subject_status"]),
     ("registry remove", &["subject_removed"]),
+    ("registry new-key", &["keys_rotated"]),
+    ("registry rewrap", &["keys_rotated"]),
+    ("registry retire-key", &["keys_rotated"]),
     ("officer setup-link", &["officer_setup_link"]),
     ("audit export", &["export"]),
     ("audit key", &[]),
@@ -648,6 +651,9 @@ async fn every_command_leaves_its_entries() {
         "registry list",
         &format!("registry status {person} suspended"),
         &format!("registry remove {person}"),
+        "registry new-key",
+        "registry rewrap",
+        "registry retire-key 1",
         "officer setup-link",
         &format!("audit export {export}"),
         "audit key",

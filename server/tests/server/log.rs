@@ -173,11 +173,27 @@ async fn wrong_keys_folders_and_permissions_are_said_plainly() {
     assert!(open.contains("chmod 600"), "{open}");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
 
-    let other = format!("sallyport-registry-key-v1 {}\n", "ab".repeat(32));
+    let other = format!(
+        "sallyport-registry-keys-v2\nprovider file\nminimum 1\nkey 1 {}\n",
+        "ab".repeat(32)
+    );
     std::fs::write(&key, &other).unwrap();
     let wrong = fault(installation::open(&data, clock.clone()).await);
-    assert!(wrong.contains("registry.key"), "{wrong}");
+    assert!(wrong.contains("key file of this database"), "{wrong}");
     assert!(!wrong.contains("abab"), "no key in an error: {wrong}");
+    for bad in [
+        "sallyport-registry-keys-v2\nprovider file\nminimum 1\n",
+        "sallyport-registry-keys-v2\nprovider file\nminimum 1\nkey 1 abcd\n",
+        "sallyport-registry-keys-v2\nprovider elsewhere\nminimum 1\nkey 1 00\n",
+        "sallyport-registry-keys-v2\nprovider file\nkey 1 00\n",
+        "sallyport-registry-keys-v2\nprovider passphrase argon2id m=8 t=1 p=1 salt=00\nminimum 1\nkey 1 00\n",
+        "sallyport-registry-key-v1 00\n",
+        "",
+    ] {
+        std::fs::write(&key, bad).unwrap();
+        let damaged = fault(installation::open(&data, clock.clone()).await);
+        assert!(damaged.contains("restore it"), "{bad}: {damaged}");
+    }
     std::fs::write(&key, "garbage").unwrap();
     let damaged = fault(installation::open(&data, clock.clone()).await);
     assert!(damaged.contains("registry.key"), "{damaged}");

@@ -16,6 +16,7 @@ mod coverage;
 mod durability;
 mod irises;
 mod joining;
+mod keys;
 mod log;
 mod outside;
 mod passages;

@@ -131,8 +131,12 @@ async fn values_moved_between_people_or_rows_are_not_loaded() {
     let name = |seed: u64| subject(seed).to_string();
     let pool = rig.hand().await;
     let swap = |table: &str, column: &str, key: &str, a: String, b: String| {
-        let read = format!("SELECT id, {column} FROM {table} WHERE {key} = $1 ORDER BY id");
-        let write = format!("UPDATE {table} SET {column} = $1 WHERE id = $2");
+        let id = match table {
+            "data_key" => "owner || purpose",
+            _ => "id",
+        };
+        let read = format!("SELECT {id}, {column} FROM {table} WHERE {key} = $1 ORDER BY {id}");
+        let write = format!("UPDATE {table} SET {column} = $1 WHERE {id} = $2");
         let pool = pool.clone();
         async move {
             let rows = async |of: String| -> Vec<(String, Vec<u8>)> {
@@ -162,7 +166,7 @@ async fn values_moved_between_people_or_rows_are_not_loaded() {
         name(2),
     )
     .await;
-    swap("subject", "key_wrapped", "id", name(3), name(4)).await;
+    swap("data_key", "wrapped", "owner", name(3), name(4)).await;
     registry::set_status(&rig.state, subject(5), SubjectStatus::Banned, "test")
         .await
         .unwrap();

@@ -63,7 +63,7 @@ async fn a_waiting_gate_gets_a_fresh_order_once() {
     // The words are sealed.
     let row = rig.state.store.passage(transaction).await.unwrap().unwrap();
     assert_eq!(
-        reviews::reason_text(&rig.state, &row).as_deref(),
+        reviews::reason_text(&rig.state, &row).await.as_deref(),
         Some("Canary reason: known to me")
     );
     for (path, bytes) in rig.end().await.files().await {

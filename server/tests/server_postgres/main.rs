@@ -21,6 +21,8 @@ mod durability;
 mod irises;
 #[path = "../server/joining.rs"]
 mod joining;
+#[path = "../server/keys.rs"]
+mod keys;
 #[path = "../server/log.rs"]
 mod log;
 #[path = "../server/outside.rs"]
