@@ -1,6 +1,8 @@
 //! `server.toml`: written by `init`, read by every command.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -42,7 +44,27 @@ impl Config {
                 data.display()
             )
         })?;
-        toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
+        Self::parse(&text).with_context(|| format!("{} is not valid", path.display()))
+    }
+
+    /// Reads a configuration's text.
+    ///
+    /// # Errors
+    /// Not valid.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
+        toml::from_str(text).context("the configuration is not valid")
+    }
+
+    /// The configuration as text, without the database address, which may hold a password.
+    ///
+    /// # Errors
+    /// It cannot be written as text.
+    pub fn text(&self) -> anyhow::Result<String> {
+        let portable = Self {
+            database: String::new(),
+            ..self.clone()
+        };
+        toml::to_string(&portable).context("writing the configuration")
     }
 
     /// Writes the configuration of a new data folder.
@@ -57,11 +79,38 @@ impl Config {
                 path.display()
             );
         }
-        std::fs::write(
-            &path,
-            toml::to_string(self).context("writing the configuration")?,
-        )
-        .with_context(|| format!("writing {}", path.display()))
+        self.write(&path)
+    }
+
+    /// Replaces the configuration of a data folder.
+    ///
+    /// # Errors
+    /// The disk refuses; the old one stays.
+    pub(crate) fn replace(&self, data: &Path) -> anyhow::Result<()> {
+        let temporary = data.join("server.toml.new");
+        if temporary.exists() {
+            std::fs::remove_file(&temporary)
+                .with_context(|| format!("removing {}", temporary.display()))?;
+        }
+        self.write(&temporary)?;
+        std::fs::rename(&temporary, Self::path(data))
+            .and_then(|()| std::fs::File::open(data)?.sync_all())
+            .with_context(|| format!("replacing {}", Self::path(data).display()))
+    }
+
+    /// For its owner only: a database address may hold a password.
+    fn write(&self, path: &Path) -> anyhow::Result<()> {
+        let text = toml::to_string(self).context("writing the configuration")?;
+        let write = || {
+            let mut file = std::fs::File::options()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        };
+        write().with_context(|| format!("writing {}", path.display()))
     }
 
     fn path(data: &Path) -> PathBuf {

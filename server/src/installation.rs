@@ -87,17 +87,7 @@ pub async fn create_with(
     keys: &KeySetup,
     clock: &dyn Clock,
 ) -> anyhow::Result<()> {
-    if data.exists()
-        && std::fs::read_dir(data)
-            .with_context(|| format!("reading {}", data.display()))?
-            .next()
-            .is_some()
-    {
-        bail!(
-            "{} is not empty. Name a folder that does not exist yet; init never touches an existing installation.",
-            data.display()
-        );
-    }
+    check_new_folder(data)?;
     if !config.database.is_empty() {
         let owner = owner.context(
             "on PostgreSQL the tables belong to another role than the one that serves; name its address with --database-owner",
@@ -144,6 +134,35 @@ pub async fn create_with(
     store.close().await;
     // Last, so that a folder without it is never taken for an installation.
     config.create(data)
+}
+
+/// A new installation goes into a folder that is not there or empty.
+pub(crate) fn check_new_folder(data: &Path) -> anyhow::Result<()> {
+    if data.exists()
+        && std::fs::read_dir(data)
+            .with_context(|| format!("reading {}", data.display()))?
+            .next()
+            .is_some()
+    {
+        bail!(
+            "{} is not empty. Name a folder that does not exist yet; init never touches an existing installation.",
+            data.display()
+        );
+    }
+    Ok(())
+}
+
+/// Only one server may serve from a data folder, and a move needs it for itself. Held until dropped.
+///
+/// # Errors
+/// A server runs there.
+pub fn lock(data: &Path) -> anyhow::Result<std::fs::File> {
+    let path = data.join("serving.lock");
+    let file =
+        std::fs::File::create(&path).with_context(|| format!("creating {}", path.display()))?;
+    file.try_lock()
+        .with_context(|| format!("a server is running on {}; stop it first", data.display()))?;
+    Ok(file)
 }
 
 async fn add(

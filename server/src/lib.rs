@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod authority;
+pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod console;
@@ -16,6 +17,7 @@ pub mod gate_api;
 pub mod gates;
 pub mod installation;
 pub mod keys;
+pub mod moving;
 pub mod officers;
 pub mod outside;
 pub mod passages;

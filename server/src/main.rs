@@ -4,6 +4,7 @@
     reason = "a command line program talks to the person who runs it"
 )]
 
+mod backup_commands;
 mod log_commands;
 mod promise_commands;
 mod report_commands;
@@ -102,6 +103,15 @@ enum Command {
     /// The audit log.
     #[command(subcommand)]
     Audit(log_commands::Audit),
+    /// Write an encrypted backup of the database while the server runs. It does not hold registry.key; keep that apart.
+    Backup(backup_commands::Backup),
+    /// Make a custodian's key pair for backups; prints the public half.
+    BackupKey {
+        /// New file for the private half. Keep it away from the server.
+        file: PathBuf,
+    },
+    /// Restore a backup into a new data folder and check it before it may be served.
+    Restore(backup_commands::Restoration),
 }
 
 #[derive(Args)]
@@ -218,6 +228,8 @@ enum Registry {
     NewKey(Data),
     /// Rotate the key-encryption key while the server runs; after an interruption run it again.
     Rewrap(Data),
+    /// Move from SQLite to an empty PostgreSQL database, log and all. Stop the server first.
+    MigrateStore(backup_commands::Move),
     /// Destroy a key-encryption key that a rotation replaced. Backups made before cannot be opened with this key file any more.
     RetireKey {
         /// Its version.
@@ -304,6 +316,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Gate(command) => gate(command).await,
+        Command::Backup(arguments) => backup_commands::backup(arguments).await,
+        Command::BackupKey { file } => backup_commands::new_custodian(&file),
+        Command::Restore(arguments) => backup_commands::restore(arguments).await,
         Command::Registry(command) => people(command).await,
         Command::Officer(Officer::SetupLink { role, data }) => {
             let state = open(&data).await?;
@@ -461,6 +476,7 @@ async fn people(command: Registry) -> anyhow::Result<()> {
                 done.version - 1
             );
         }
+        Registry::MigrateStore(arguments) => backup_commands::migrate(arguments).await?,
         Registry::RetireKey { version, data } => {
             keys::retire(&open(&data).await?, version, ACTOR).await?;
             println!("Key version {version} destroyed.");

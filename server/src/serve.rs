@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::state::AppState;
 use crate::{
     audit, console, gate_api, installation, outside, presence, promises, refusals, registry,
@@ -28,6 +29,8 @@ pub async fn run(
     clock: Arc<dyn Clock>,
     secret: Option<Zeroizing<String>>,
 ) -> anyhow::Result<()> {
+    Config::load(data)?;
+    let _alone = installation::lock(data)?;
     let state = installation::open_with(data, clock, secret.as_ref()).await?;
     drop(secret);
     let entries = audit::check(&state).await?;

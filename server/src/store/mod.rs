@@ -2,6 +2,7 @@
 //! times as microseconds in 64-bit integers. One text serves SQLite and PostgreSQL through sqlx's runtime-chosen driver
 //! (docs/adr/0005).
 
+pub mod copy;
 pub mod gates;
 mod keys;
 pub mod log;
@@ -59,6 +60,9 @@ pub enum StoreError {
     /// No randomness.
     #[error(transparent)]
     Random(#[from] NoRandomness),
+    /// To be filled, but it holds an installation.
+    #[error("the database holds an installation already; name an empty one")]
+    NotEmpty,
     /// Owner and application are one role.
     #[error(
         "role {role} would both own the tables and serve; whoever serves could then remove the audit log's protection. Make two roles, see docs/operating.md, PostgreSQL"

@@ -89,10 +89,7 @@ impl Rig {
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let data = data(&folder);
         let mut config = config(cool_off_seconds);
-        let database = match ENGINE {
-            Engine::Sqlite => None,
-            Engine::Postgres => Some(Arc::new(cluster().database().await)),
-        };
+        let database = new_server_database().await;
         let owner = database.as_ref().map(|database| {
             config.database = database.application();
             database.owner()
@@ -285,15 +282,21 @@ fn collect(path: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
     }
 }
 
+/// A new database, where this binary's engine needs one.
+pub(crate) async fn new_server_database() -> Option<Arc<Database>> {
+    match ENGINE {
+        Engine::Sqlite => None,
+        Engine::Postgres => Some(Arc::new(cluster().database().await)),
+    }
+}
+
 /// Addresses of a new database for the configuration and of its owner, as this binary's engine needs them.
 pub(crate) async fn new_database() -> (String, Option<String>) {
-    match ENGINE {
-        Engine::Sqlite => (String::new(), None),
-        Engine::Postgres => {
-            let database = cluster().database().await;
+    new_server_database()
+        .await
+        .map_or((String::new(), None), |database| {
             (database.application(), Some(database.owner()))
-        }
-    }
+        })
 }
 
 async fn hand(folder: &TempDir, database: Option<&Database>) -> AnyPool {

@@ -48,8 +48,13 @@ const ROUTES: [(&str, &[&str]); 23] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 31] = [
+const COMMANDS: [(&str, &[&str]); 35] = [
     ("init", &[]),
+    ("backup", &["backup"]),
+    ("backup-key", &[]),
+    // Their entries are in the log of the installation that they make: `backup.rs` and `moving.rs`.
+    ("restore", &[]),
+    ("registry migrate-store", &[]),
     ("serve", &["server_started", "server_stopped"]),
     ("migrate", &["migrated"]),
     ("gate add", &["gate_added"]),
@@ -605,6 +610,46 @@ fn commands(words: &[String]) -> BTreeSet<String> {
         .collect()
 }
 
+/// The backup into a new installation on SQLite, and that on to PostgreSQL.
+async fn restore_and_move(export: &str, data: &std::path::Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let new = folder.path().join("data");
+    let database = crate::common::cluster().database().await;
+    let key = data.join("registry.key");
+    for line in [
+        format!(
+            "restore {export}.age --identity {export}.custodian --key {} --checkpoint {}",
+            key.display(),
+            data.join("checkpoint").display()
+        ),
+        format!(
+            "registry migrate-store --database {}",
+            database.application()
+        ),
+    ] {
+        let mut command = program();
+        command.args(line.split(' ')).arg("--data").arg(&new);
+        if line.starts_with("registry") {
+            command.env("SALLYPORT_DATABASE_OWNER", database.owner());
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {said}");
+    }
+    let state = sallyport_server::installation::open(
+        &new,
+        std::sync::Arc::new(sallyport_server::clock::SystemClock),
+    )
+    .await
+    .unwrap();
+    let size = state.store.log_size().await.unwrap();
+    let last = state.store.log_entries(size - 2, 2).await.unwrap();
+    for ((_, bytes), kind) in last.iter().zip(["restored", "store_moved"]) {
+        assert_eq!(Entry::from_bytes(bytes).unwrap().kind, kind);
+    }
+    state.store.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_leaves_its_entries() {
     let found = commands(&[]);
@@ -643,6 +688,12 @@ async fn every_command_leaves_its_entries() {
     write.commit().await.unwrap();
     let mut tried = Tried::new(&rig, &COMMANDS).await;
     let export = export.display().to_string();
+    let mut key = program();
+    let output = key.args(["backup-key", &format!("{export}.custodian")]);
+    let output = output.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let custodian = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    tried.left("backup-key").await;
     for line in [
         "gate add side --direction entry",
         "gate list",
@@ -673,6 +724,7 @@ async fn every_command_leaves_its_entries() {
         "audit streams",
         "audit stream-from siem 0",
         "migrate",
+        &format!("backup {export}.age --recipient {custodian}"),
     ] {
         let mut command = program();
         command.args(line.split(' ')).arg("--data").arg(&data);
@@ -705,6 +757,9 @@ async fn every_command_leaves_its_entries() {
         String::from_utf8_lossy(&output.stderr)
     );
     tried.left("init").await;
+    restore_and_move(&export, &data).await;
+    tried.left("restore").await;
+    tried.left("registry migrate-store").await;
     let mut server = program()
         .args(["serve", "--data"])
         .arg(&data)

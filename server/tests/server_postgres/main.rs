@@ -9,6 +9,8 @@ use sallyport_server::store::Engine;
 
 pub(crate) const ENGINE: Engine = Engine::Postgres;
 
+#[path = "../server/backup.rs"]
+mod backup;
 #[path = "../server/common.rs"]
 mod common;
 #[path = "../server/console.rs"]
@@ -25,6 +27,7 @@ mod joining;
 mod keys;
 #[path = "../server/log.rs"]
 mod log;
+mod moving;
 #[path = "../server/outside.rs"]
 mod outside;
 #[path = "../server/passages.rs"]
