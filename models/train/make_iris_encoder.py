@@ -21,7 +21,7 @@ CODE_ROWS, CODE_COLUMNS = 16, 128
 WAVELENGTHS = (36, 18)  # strip columns
 RADIAL_SIGMA = 3.0  # strip rows
 ENVELOPE = 0.28  # Gaussian sigma per wavelength
-MIN_SHOWN = 0.6  # of the columns within a quarter wavelength
+MIN_SHOWN = 0.9  # of the columns within a quarter wavelength
 FRAGILE_SHARE = 0.2  # the weakest components per scale and part
 MIN_RADIAL_SHOWN = 0.05  # below this share a column of a code row has no value of its own
 

@@ -16,6 +16,7 @@ mod lids;
 mod limbus;
 mod network;
 mod occlusion;
+mod outliers;
 mod picture;
 mod pipeline;
 mod plane;

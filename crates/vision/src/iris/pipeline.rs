@@ -10,6 +10,7 @@ use super::encode::Encoder;
 use super::geometry::Segmentation;
 use super::glints::prepare;
 use super::network::{ClassMap, NetworkFit, SegmentationNetwork, Window};
+use super::outliers::without_outliers;
 use super::plane::Grey;
 use super::prior::EyePrior;
 use super::quality::{self, IrisQuality, IrisQualityPolicy, measure};
@@ -168,6 +169,10 @@ impl IrisPipeline {
         let clock = Instant::now();
         let attack = attack::sample(frame.captured_at, &grey, &segmentation, &strip)?;
         times.attack = clock.elapsed();
+        // Quality and attack measures see what the segmentation calls iris; the template sees less.
+        let clock = Instant::now();
+        let strip = without_outliers(&strip);
+        times.unroll += clock.elapsed();
         let segmentation = if factor < 1.0 {
             segmentation.scaled(
                 1.0 / factor,

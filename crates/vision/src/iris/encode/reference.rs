@@ -15,7 +15,7 @@ pub(super) const RADIAL_SIGMA: f32 = 3.0;
 /// Width of the Gabor envelope per wavelength.
 pub(super) const ENVELOPE: f32 = 0.28;
 /// A bit needs this share of the columns within a quarter wavelength to show iris.
-pub(super) const MIN_SHOWN: f32 = 0.6;
+pub(super) const MIN_SHOWN: f32 = 0.9;
 /// Below this share of shown pixels, weighted by radius, a column of a code row has no value of its own.
 pub(super) const MIN_RADIAL_SHOWN: f32 = 0.05;
 /// Bits whose component is among the weakest of their scale and part are left out.
