@@ -26,9 +26,10 @@ const MOST_DISTANCE: f32 = 0.85;
 const MOST_ROLL_DEG: f32 = 25.0;
 /// An iris may differ from the radius that the distance gives by this much.
 const RADIUS_TOLERANCE: f32 = 0.30;
-/// Size of a crop in iris radii, half of it each way.
-const HALF_WIDTH: f32 = 3.2;
-const HALF_HEIGHT: f32 = 2.4;
+/// Size of a crop in the longest expected iris radii, half of it each way: the lids with some room, and an iris of the
+/// expected radius still large enough for the network that one look is enough.
+const HALF_WIDTH: f32 = 2.6;
+const HALF_HEIGHT: f32 = 1.95;
 
 /// One eye of a frame.
 #[derive(Debug)]

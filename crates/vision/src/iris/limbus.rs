@@ -2,6 +2,8 @@
 //!
 //! Only the lateral sectors are asked, where lids seldom cover the edge; the worst sector is dropped.
 
+use std::sync::LazyLock;
+
 use super::geometry::Circle;
 use super::glints::Prepared;
 use super::plane::Grey;
@@ -11,6 +13,17 @@ use super::pupil::Candidate;
 /// Sectors in degrees below the horizontal, mirrored for the other side.
 const SECTORS: [(f32, f32); 3] = [(-25.0, 5.0), (5.0, 30.0), (30.0, 50.0)];
 const ANGLES_PER_SECTOR: usize = 7;
+/// Cosine and sine of every angle of every sector of the right side. Asked some ten thousand times for one frame.
+static DIRECTIONS: LazyLock<[[(f32, f32); ANGLES_PER_SECTOR]; SECTORS.len()]> =
+    LazyLock::new(|| {
+        SECTORS.map(|(from, to)| {
+            std::array::from_fn(|part| {
+                let share = (part as f32 + 0.5) / ANGLES_PER_SECTOR as f32;
+                let (sine, cosine) = (from + (to - from) * share).to_radians().sin_cos();
+                (cosine, sine)
+            })
+        })
+    });
 /// One sector's step counts up to this many grey levels, so that skin cannot outbid the sclera.
 const SECTOR_CAP: f32 = 24.0;
 /// A centre this share of the iris radius away from the pupil's costs one grey level of step, twice as far four.
@@ -119,9 +132,11 @@ fn fine_search(
     most: f32,
 ) -> (Circle, f32) {
     let (mut best, mut best_rate, mut best_step) = (start, f32::NEG_INFINITY, 0.0);
-    for dr in -3..=3_i8 {
-        for dy in -3..=3_i8 {
-            for dx in -3..=3_i8 {
+    // As far as the coarse search may be off: half its stride, which grows with the iris.
+    let span = (0.05 * start.radius).ceil().clamp(1.0, 3.0) as i8;
+    for dr in -span..=span {
+        for dy in -span..=span {
+            for dx in -span..=span {
                 let circle = Circle {
                     x: start.x + f32::from(dx),
                     y: start.y + f32::from(dy),
@@ -141,29 +156,27 @@ fn fine_search(
 /// Mean over the lateral sectors, the worst dropped, of the grey step outwards across the circle.
 pub(crate) fn edge_step(picture: &Grey, circle: &Circle) -> Option<f32> {
     let reach = (0.045 * circle.radius).clamp(2.0, 5.0);
-    let mut steps = Vec::with_capacity(2 * SECTORS.len());
+    let (outer, inner) = (circle.radius + reach, circle.radius - reach);
+    let mut steps = [0.0_f32; 2 * SECTORS.len()];
+    let mut seen = 0;
     for side in [-1.0_f32, 1.0] {
-        for (from, to) in SECTORS {
+        for sector in &*DIRECTIONS {
             let mut sum = 0.0;
             let mut inside = true;
-            for part in 0..ANGLES_PER_SECTOR {
-                let share = (part as f32 + 0.5) / ANGLES_PER_SECTOR as f32;
-                let (sine, cosine) = (from + (to - from) * share).to_radians().sin_cos();
+            for (cosine, sine) in sector {
                 let cosine = side * cosine;
-                let (outer, inner) = (circle.radius + reach, circle.radius - reach);
                 let (x, y) = (circle.x + outer * cosine, circle.y + outer * sine);
                 inside &= picture.contains(x, y);
                 sum += picture.near(x, y)
                     - picture.near(circle.x + inner * cosine, circle.y + inner * sine);
             }
-            if inside {
-                steps.push((sum / ANGLES_PER_SECTOR as f32).min(SECTOR_CAP));
+            if inside && let Some(step) = steps.get_mut(seen) {
+                *step = (sum / ANGLES_PER_SECTOR as f32).min(SECTOR_CAP);
+                seen += 1;
             }
         }
     }
-    if steps.len() < 4 {
-        return None;
-    }
+    let steps = steps.get_mut(..seen).filter(|steps| steps.len() >= 4)?;
     steps.sort_by(f32::total_cmp);
     let best = steps.get(1..)?;
     Some(best.iter().sum::<f32>() / best.len() as f32)

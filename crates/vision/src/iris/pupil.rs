@@ -4,6 +4,7 @@
 //! across its edge, by how even and dark its inside is, and by its size. The limbus search decides among the best.
 
 use std::f32::consts::TAU;
+use std::sync::LazyLock;
 
 use opencv::imgproc;
 
@@ -27,6 +28,29 @@ const STEP_CAP: f32 = 22.0;
 pub(crate) const KEPT: usize = 8;
 const SECTORS: usize = 8;
 const ANGLES_PER_SECTOR: usize = 6;
+/// Rings on which the inside of a disc is read.
+const RINGS: usize = 5;
+
+/// `count` directions around the circle: cosine and sine.
+fn directions(count: usize) -> impl Iterator<Item = (f32, f32)> {
+    (0..count).map(move |index| {
+        let (sine, cosine) = (TAU * index as f32 / count as f32).sin_cos();
+        (cosine, sine)
+    })
+}
+
+/// Directions of the edge, sector by sector. These two tables are read some ten thousand times for one frame.
+static EDGE: LazyLock<Vec<(f32, f32)>> =
+    LazyLock::new(|| directions(SECTORS * ANGLES_PER_SECTOR).collect());
+/// Places inside a disc, in shares of its radius.
+static INSIDE: LazyLock<Vec<(f32, f32)>> = LazyLock::new(|| {
+    (1..=RINGS)
+        .flat_map(|ring| {
+            let share = 0.17 * ring as f32;
+            directions(6 * ring).map(move |(cosine, sine)| (share * cosine, share * sine))
+        })
+        .collect()
+});
 
 /// A candidate with its rank.
 #[derive(Debug, Clone, Copy)]
@@ -178,13 +202,9 @@ pub(crate) fn edge_step(picture: &Grey, circle: &Circle) -> Option<f32> {
     let reach = (0.08 * circle.radius).clamp(1.5, 4.0);
     let mut steps = [0.0_f32; SECTORS];
     let mut inside = 0;
-    for (sector, step) in steps.iter_mut().enumerate() {
-        for part in 0..ANGLES_PER_SECTOR {
-            let index = sector * ANGLES_PER_SECTOR + part;
-            let angle = TAU * index as f32 / (SECTORS * ANGLES_PER_SECTOR) as f32;
-            let (sine, cosine) = angle.sin_cos();
-            let outer = circle.radius + reach;
-            let inner = circle.radius - reach;
+    let (outer, inner) = (circle.radius + reach, circle.radius - reach);
+    for (step, sector) in steps.iter_mut().zip(EDGE.chunks(ANGLES_PER_SECTOR)) {
+        for (cosine, sine) in sector {
             let (x, y) = (circle.x + outer * cosine, circle.y + outer * sine);
             inside += usize::from(picture.contains(x, y));
             *step += picture.sample(x, y)
@@ -201,17 +221,12 @@ pub(crate) fn edge_step(picture: &Grey, circle: &Circle) -> Option<f32> {
 }
 
 fn interior(picture: &Grey, circle: &Circle) -> (f32, f32) {
-    let (mut sum, mut squares, mut count) = (0.0, 0.0, 0.0);
-    for ring in 1..=5 {
-        let radius = circle.radius * 0.17 * ring as f32;
-        let angles = 6 * ring;
-        for index in 0..angles {
-            let (sine, cosine) = (TAU * index as f32 / angles as f32).sin_cos();
-            let value = picture.near(circle.x + radius * cosine, circle.y + radius * sine);
-            sum += value;
-            squares += value * value;
-            count += 1.0;
-        }
+    let (mut sum, mut squares) = (0.0, 0.0);
+    let count = INSIDE.len() as f32;
+    for (x, y) in &*INSIDE {
+        let value = picture.near(circle.x + circle.radius * x, circle.y + circle.radius * y);
+        sum += value;
+        squares += value * value;
     }
     let mean: f32 = sum / count;
     let variance: f32 = squares / count - mean * mean;
