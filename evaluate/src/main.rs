@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use sallyport_domain::IrisRotation;
+use sallyport_evaluate::attacks::present_all;
 use sallyport_evaluate::labels::{Label, Pattern, from_folders};
 use sallyport_evaluate::report::{Report, times};
 use sallyport_evaluate::run::{
@@ -29,6 +30,39 @@ struct Arguments {
 enum Command {
     /// All pairs of a folder of near-infrared eye pictures.
     Iris(IrisArguments),
+    /// Drawn presentation attacks and drawn living eyes: what each vote says of them, with exact 95 % intervals.
+    Attacks(AttackArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct AttackArguments {
+    /// Drawn people; each presents every instrument once.
+    #[arg(long, default_value_t = 60)]
+    people: u64,
+    #[command(flatten)]
+    set_up: SetUp,
+}
+
+/// Where models and runtime are.
+#[derive(Debug, clap::Args)]
+struct SetUp {
+    /// The manifest of the models.
+    #[arg(
+        long,
+        env = "SALLYPORT_MANIFEST",
+        default_value = "models/manifest.toml"
+    )]
+    manifest: PathBuf,
+    /// The folder of the fetched models.
+    #[arg(long, env = "SALLYPORT_MODELS", default_value = ".cache/models")]
+    models: PathBuf,
+    /// The ONNX Runtime library.
+    #[arg(
+        long,
+        env = "SALLYPORT_ONNXRUNTIME",
+        default_value = ".cache/lib/libonnxruntime.so"
+    )]
+    onnxruntime: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -57,23 +91,8 @@ struct IrisArguments {
     /// Also write where pupil and iris were found in each picture, as JSON Lines; evaluate/open_iris.py goes on from there.
     #[arg(long)]
     outlines: Option<PathBuf>,
-    /// The manifest of the models.
-    #[arg(
-        long,
-        env = "SALLYPORT_MANIFEST",
-        default_value = "models/manifest.toml"
-    )]
-    manifest: PathBuf,
-    /// The folder of the fetched models.
-    #[arg(long, env = "SALLYPORT_MODELS", default_value = ".cache/models")]
-    models: PathBuf,
-    /// The ONNX Runtime library.
-    #[arg(
-        long,
-        env = "SALLYPORT_ONNXRUNTIME",
-        default_value = ".cache/lib/libonnxruntime.so"
-    )]
-    onnxruntime: PathBuf,
+    #[command(flatten)]
+    set_up: SetUp,
     /// Worker threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
@@ -105,6 +124,7 @@ fn radius(text: &str) -> Result<RadiusRange, String> {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Iris(arguments) => iris(&arguments),
+        Command::Attacks(arguments) => attacks(&arguments),
     }
 }
 
@@ -119,7 +139,7 @@ fn iris(arguments: &IrisArguments) -> anyhow::Result<()> {
         "{} holds no picture with a label; {unlabelled} have none. Say how the names tell the eye with --labels",
         arguments.folder.display()
     );
-    let manifest = ModelManifest::load(&arguments.manifest)?;
+    let manifest = ModelManifest::load(&arguments.set_up.manifest)?;
     let mut pipelines = pipelines(arguments, &manifest)?;
     let radius = match arguments.radius {
         Some(radius) => radius,
@@ -146,6 +166,10 @@ fn iris(arguments: &IrisArguments) -> anyhow::Result<()> {
     let mut defects: BTreeMap<String, usize> = BTreeMap::new();
     for defect in samples.iter().flat_map(|sample| &sample.defects) {
         *defects.entry(defect.clone()).or_default() += 1;
+    }
+    let mut suspected: BTreeMap<String, usize> = BTreeMap::new();
+    for vote in samples.iter().flat_map(|sample| &sample.suspected) {
+        *suspected.entry(vote.clone()).or_default() += 1;
     }
     let eyes: BTreeSet<_> = pictures
         .iter()
@@ -176,6 +200,7 @@ fn iris(arguments: &IrisArguments) -> anyhow::Result<()> {
             .count(),
         passed_gate: passed.len(),
         defects,
+        suspected,
         every_picture: rates(&pairs),
         gated: rates(&compare_all(&passed, rotation, arguments.threads)),
         both_eyes: rates(&compare_both_eyes(&every, rotation)),
@@ -222,11 +247,46 @@ fn pictures(folder: &Path, pattern: Option<&Pattern>) -> anyhow::Result<(Vec<Pic
     Ok((found, unlabelled))
 }
 
+#[expect(
+    clippy::print_stdout,
+    reason = "the report is what this program is for"
+)]
+fn attacks(arguments: &AttackArguments) -> anyhow::Result<()> {
+    let set_up = &arguments.set_up;
+    let manifest = ModelManifest::load(&set_up.manifest)?;
+    let runtime = Runtime::load(&set_up.onnxruntime, Provider::Cpu, 1)?;
+    let mut pipeline = IrisPipeline::new(
+        &runtime,
+        &manifest,
+        &set_up.models,
+        IrisQualityPolicy::default(),
+    )?;
+    println!(
+        "drawn people and drawn attacks, {} of each: whether the checks see what they were made for, not how real ones fare",
+        arguments.people
+    );
+    for tally in present_all(&mut pipeline, arguments.people)? {
+        let (low, high) = tally.interval();
+        let seen = tally.presentations - tally.no_eye;
+        println!(
+            "{:?}: {} of {seen} suspected ({:.1} %, 95 % interval {:.1} to {:.1}); {} without an eye; by vote {:?}",
+            tally.instrument,
+            tally.suspected,
+            100.0 * tally.suspected as f64 / seen.max(1) as f64,
+            100.0 * low,
+            100.0 * high,
+            tally.no_eye,
+            tally.by_vote
+        );
+    }
+    Ok(())
+}
+
 fn pipelines(
     arguments: &IrisArguments,
     manifest: &ModelManifest,
 ) -> anyhow::Result<Vec<IrisPipeline>> {
-    let runtime = Runtime::load(&arguments.onnxruntime, Provider::Cpu, 1)?;
+    let runtime = Runtime::load(&arguments.set_up.onnxruntime, Provider::Cpu, 1)?;
     let segmenter = match arguments.segmenter {
         Segmenter::Classical => IrisSegmenter::Classical,
         Segmenter::Network => IrisSegmenter::Network,
@@ -238,7 +298,7 @@ fn pipelines(
             let pipeline = IrisPipeline::new(
                 &runtime,
                 manifest,
-                &arguments.models,
+                &arguments.set_up.models,
                 IrisQualityPolicy::default(),
             )?;
             Ok(pipeline.with_segmenter(segmenter))

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::attacks::exact_interval;
 use crate::run::Sample;
 use crate::scores::ErrorRates;
 
@@ -31,6 +32,8 @@ pub struct Report {
     pub passed_gate: usize,
     /// How often each defect was named.
     pub defects: BTreeMap<String, usize>,
+    /// How often each attack vote suspected a single picture: false alarms, if every picture is of a living eye.
+    pub suspected: BTreeMap<String, usize>,
     /// Every picture counts.
     pub every_picture: Option<ErrorRates>,
     /// Pictures that passed the gate.
@@ -96,6 +99,16 @@ impl Report {
         );
         for (defect, count) in &self.defects {
             let _ = writeln!(text, "  {defect}: {count}");
+        }
+        for (vote, count) in &self.suspected {
+            let (low, high) = exact_interval(*count, self.pictures);
+            let _ = writeln!(
+                text,
+                "  attack vote {vote}: {count} ({:.2} %, 95 % interval {:.2} to {:.2})",
+                share(*count),
+                100.0 * low,
+                100.0 * high
+            );
         }
         for (name, rates) in [
             ("every picture", &self.every_picture),

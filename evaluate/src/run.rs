@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sallyport_domain::{Eye, IrisRotation, IrisTemplate, Timestamp, iris};
+use sallyport_domain::{Eye, IrisRotation, IrisTemplate, PadVerdict, Timestamp, iris};
 use sallyport_vision::{
     Contour, EyeObservation, EyePrior, Frame, IrisPipeline, IrisQuality, IrisStageTimes,
-    RadiusRange, Segmentation,
+    RadiusRange, Segmentation, assess_iris,
 };
 
 use crate::labels::Label;
@@ -59,6 +59,8 @@ pub struct Sample {
     pub quality: IrisQuality,
     /// Names of the defects; empty passes the gate.
     pub defects: Vec<String>,
+    /// Presentation attack votes that suspect this picture alone.
+    pub suspected: Vec<String>,
     /// Centre and radius of pupil and iris, pixels.
     pub circles: Option<[f32; 6]>,
     /// What was found, for other programs.
@@ -130,6 +132,12 @@ fn analyse(
             .defects
             .iter()
             .map(|defect| format!("{defect:?}"))
+            .collect(),
+        suspected: assess_iris(observation.attack.as_slice())
+            .votes
+            .iter()
+            .filter(|vote| vote.verdict == PadVerdict::AttackSuspected)
+            .map(|vote| format!("{:?}", vote.kind))
             .collect(),
         circles: observation.segmentation.as_ref().map(|found| {
             [
