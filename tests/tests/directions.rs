@@ -32,7 +32,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "sallyport-evaluate",
-        &["sallyport-domain", "sallyport-vision", "sallyport-matching"],
+        &[
+            "sallyport-domain",
+            "sallyport-vision",
+            "sallyport-matching",
+            "sallyport-render",
+        ],
     ),
     ("sallyport-audit", &["sallyport-transparency"]),
 ];
