@@ -1,6 +1,6 @@
 //! Circles, closed contours and what a segmentation is made of.
 
-use std::f32::consts::TAU;
+use std::f32::consts::{FRAC_PI_2, TAU};
 
 use super::plane::Grey;
 use crate::VisionError;
@@ -102,6 +102,16 @@ impl Contour {
     #[must_use]
     pub fn mean_radius(&self) -> f32 {
         self.mean
+    }
+
+    /// The outline read as a circle that is seen aslant: the ratio of the short to the long axis (1 is round) and the
+    /// direction of the short one in radians. From the second harmonic of the radius less `dead`, a share of the mean
+    /// radius that lids and the fit's own uncertainty explain. To first order.
+    pub(crate) fn slant(&self, dead: f32) -> (f32, f32) {
+        let (cosine, sine) = self.harmonics.get(1).copied().unwrap_or_default();
+        let swing = (cosine.hypot(sine) / self.mean.max(1e-3) - dead).max(0.0);
+        let ratio = ((1.0 - swing) / (1.0 + swing)).clamp(0.5, 1.0);
+        (ratio, 0.5 * sine.atan2(cosine) + FRAC_PI_2)
     }
 
     /// Weighted least squares of measured radii, `harmonics` orders, a small ridge on each so that gaps stay round.

@@ -15,6 +15,10 @@ const LAST_ROW: f32 = 0.96;
 /// A strip pixel is usable when at least this much of it shows iris.
 const VISIBLE: f32 = 200.0;
 
+/// Lids hide where the outline is most telling, so that much of its second harmonic is not taken for a gaze. Measured on
+/// the development sets: without it the correction adds noise to eyes that look straight.
+const UNCERTAIN_SLANT: f32 = 0.02;
+
 /// The unrolled iris: grey values 0 to 255 and a mask of 1 where they show iris, row by row.
 #[derive(Clone)]
 pub struct Strip {
@@ -43,13 +47,20 @@ impl Strip {
 }
 
 /// Samples the picture between the outlines; `roll_deg` turns the strip back to the upright head.
+///
+/// The outlines undo the shortening of a circle that is seen aslant. Its angles are pressed together as well, towards the
+/// long axis: a column is a direction in the plane of the iris, and is looked for where it comes to lie in the picture. At
+/// 25 degrees off the axis that is up to 3 degrees, a whole column of the code.
 pub(crate) fn unroll(grey: &Grey, segmentation: &Segmentation, roll_deg: f32) -> Strip {
     let mut values = vec![0.0; STRIP_ROWS * STRIP_COLUMNS];
     let mut mask = vec![0.0; STRIP_ROWS * STRIP_COLUMNS];
     let roll = roll_deg.to_radians();
+    let (ratio, short_axis) = segmentation.limbus_contour.slant(UNCERTAIN_SLANT);
     let rays: Vec<_> = (0..STRIP_COLUMNS)
         .map(|column| {
-            let angle = TAU * column as f32 / STRIP_COLUMNS as f32 + roll;
+            let plane = TAU * column as f32 / STRIP_COLUMNS as f32 + roll;
+            let (sine, cosine) = (plane - short_axis).sin_cos();
+            let angle = short_axis + sine.atan2(ratio * cosine);
             (
                 segmentation.pupil_contour.point(angle),
                 segmentation.limbus_contour.point(angle),

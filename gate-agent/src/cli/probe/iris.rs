@@ -148,10 +148,11 @@ fn sentences(seen: &[Seen], args: &ProbeArgs) -> anyhow::Result<()> {
                 found.limbus.radius,
             ))?;
             say(&format!(
-                "  usable {:.0} %, dilation {:.2}, centre offset {:.2}, pupil step {:.0}, limbus step {:.0}, saturated {:.1} %, sharpness {:.0}, quality {} of 100",
+                "  usable {:.0} %, dilation {:.2}, centre offset {:.2}, roundness {:.2}, pupil step {:.0}, limbus step {:.0}, saturated {:.1} %, sharpness {:.0}, quality {} of 100",
                 quality.usable * 100.0,
                 quality.dilation,
                 quality.centre_offset,
+                quality.roundness,
                 quality.pupil_step,
                 quality.limbus_step,
                 quality.saturated * 100.0,
@@ -192,6 +193,7 @@ fn json(seen: &[Seen]) -> serde_json::Value {
                     "usable": quality.usable,
                     "dilation": quality.dilation,
                     "centre_offset": quality.centre_offset,
+                    "roundness": quality.roundness,
                     "pupil_step": quality.pupil_step,
                     "limbus_step": quality.limbus_step,
                     "saturated": quality.saturated,
