@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use sallyport_domain::{Eye, Timestamp};
 use sallyport_tests::installation::Checkout;
 use sallyport_tests::scenes::Expected;
 use sallyport_tests::site::Site;
+use sallyport_vision::read_iris_record;
 
 fn bytes_below(folder: &Path, found: &mut Vec<(std::path::PathBuf, Vec<u8>)>) {
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -184,23 +186,24 @@ fn mates_pass_strangers_do_not_and_the_log_verifies() {
         .join("eyes")
         .join(&expected.passage[0].folder)
         .join("000.png");
-    let out = folder.path().join("overlay");
-    let error = checkout
-        .run(
-            "sallyport-gate",
-            [
-                "probe",
-                "--iris",
-                &strip.display().to_string(),
-                "--profile",
-                "nsw-2014",
-                "--out",
-                &out.display().to_string(),
-            ],
-        )
-        .unwrap_err();
-    assert!(format!("{error:#}").contains("clause 321"), "{error:#}");
-    assert!(!out.exists());
+    let kept = folder.path().join("kept");
+    let probe = |rest: &[&str]| {
+        let strip = strip.display().to_string();
+        let arguments = [&["probe", "--iris", &strip], rest].concat();
+        checkout.run("sallyport-gate", arguments)
+    };
+    let kept_text = kept.display().to_string();
+    for keeps in ["--out", "--record"] {
+        let error = probe(&["--profile", "nsw-2014", keeps, &kept_text]).unwrap_err();
+        assert!(format!("{error:#}").contains("clause 321"), "{error:#}");
+        assert!(!kept.exists());
+    }
+    // Where no profile forbids it, both eyes go into a record that other systems read, and ours.
+    probe(&["--record", &kept_text]).unwrap();
+    let record = std::fs::read(&kept).unwrap();
+    let images = read_iris_record("record", Timestamp::from_micros(0), &record).unwrap();
+    let eyes: Vec<_> = images.iter().map(|image| image.eye).collect();
+    assert_eq!(eyes, [Some(Eye::Left), Some(Eye::Right)]);
 
     // Display names stand nowhere in clear on the server's side, nor in any log of it.
     let mut files = Vec::new();

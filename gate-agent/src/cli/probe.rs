@@ -24,6 +24,9 @@ pub(super) struct ProbeArgs {
     /// The picture is near-infrared: look at the irises.
     #[arg(long)]
     iris: bool,
+    /// Write the usable eyes as an iris image record (ISO/IEC 19794-6:2011), which `import` here and other systems read.
+    #[arg(long, requires = "iris", value_name = "FILE")]
+    record: Option<PathBuf>,
     /// The picture shows this eye of the subject and nothing else; without it both eyes are looked for.
     #[arg(long, requires = "iris", value_parser = eye)]
     eye: Option<Eye>,

@@ -194,6 +194,7 @@ fn no_code_that_makes_pictures_knows_eyes() {
                 "annotate(",
                 "annotate_iris(",
                 "strip_picture(",
+                "write_iris_record(",
                 "imencode",
                 "imwrite",
             ]

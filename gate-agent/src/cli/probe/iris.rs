@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use sallyport_domain::{Eye, IrisTemplate, QualityDefect};
 use sallyport_vision::{
-    EyeObservation, EyePrior, Frame, IrisPipeline, annotate_iris, find_eyes, strip_picture,
+    EyeObservation, EyePrior, Frame, IrisPipeline, IrisRecordImage, annotate_iris, find_eyes,
+    strip_picture, write_iris_record,
 };
 
 use super::{ProbeArgs, read_picture};
@@ -27,9 +28,10 @@ struct Seen {
 
 pub(super) fn probe(args: &ProbeArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
     let profile = profile(args)?;
-    if args.out.is_some() && profile == Some(Profile::Nsw2014) && !args.development {
+    let keeps = args.out.is_some() || args.record.is_some();
+    if keeps && profile == Some(Profile::Nsw2014) && !args.development {
         anyhow::bail!(
-            "the profile nsw-2014 forbids keeping a picture of an eye (clause 321), so none is written; leave --out away, or add --development if the picture shows nobody under that law"
+            "the profile nsw-2014 forbids keeping a picture of an eye (clause 321), so none is written; leave --out and --record away, or add --development if the picture shows nobody under that law"
         );
     }
     let bytes = read_picture(&args.picture)?;
@@ -39,6 +41,9 @@ pub(super) fn probe(args: &ProbeArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
     let seen = look(&mut pipeline, frame, args.eye)?;
     if let Some(out) = &args.out {
         write(&seen, out)?;
+    }
+    if let Some(record) = &args.record {
+        write_record(&seen, record)?;
     }
     if args.json {
         say(&json(&seen).to_string())?;
@@ -102,6 +107,26 @@ fn write(seen: &[Seen], out: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The eyes that gave a template, as one record. The other eye's surroundings are not part of a picture.
+fn write_record(seen: &[Seen], path: &Path) -> anyhow::Result<()> {
+    let images = seen
+        .iter()
+        .filter(|one| one.template.is_some())
+        .map(|one| IrisRecordImage {
+            eye: Some(one.eye.eye),
+            frame: one.frame.clone(),
+        })
+        .collect::<Vec<_>>();
+    if images.is_empty() {
+        anyhow::bail!(
+            "no eye of this picture is usable, so {} was not written; run without --record to see what is wrong",
+            path.display()
+        );
+    }
+    std::fs::write(path, write_iris_record(&images)?)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn put(frame: &Frame, path: &Path) -> anyhow::Result<()> {
