@@ -20,6 +20,7 @@ use crate::keys::{KeySetup, Purpose, Ring, SITE, key_path};
 use crate::sealing::{self, Key, Place, SealError};
 use crate::state::AppState;
 use crate::store::Store;
+use crate::templates::{self, Templates};
 
 const CA_KEY: &str = "ca_key_pem";
 const CA_CERTIFICATE: &str = "ca_certificate_pem";
@@ -39,6 +40,8 @@ pub struct Keys {
     pub site: Key,
     /// The installation's data key for details of log entries about nobody in the registry.
     pub site_audit: Key,
+    /// The secrets under which templates are.
+    pub templates: Templates,
     /// Signs checkpoints.
     pub log: NoteSigner,
     /// Signs door orders.
@@ -116,6 +119,7 @@ pub async fn create_with(
     write.data_key_insert(&row).await?;
     let (_, row) = ring.new_data_key(SITE, Purpose::Audit)?;
     write.data_key_insert(&row).await?;
+    templates::create(&mut write, &ring).await?;
     write.commit().await?;
     let (ca_key, ca_certificate) = Authority::generate(&config.site, clock.now())?;
     add(&store, &key, &config.site, CA_KEY, ca_key.as_bytes()).await?;
@@ -283,7 +287,11 @@ pub async fn open_with(
     let door_seed = seed(&setting(&store, &site_key, site, DOOR_SEED).await?)?;
     let picture_seed = seed(&setting(&store, &site_key, site, PICTURE_SEED).await?)?;
     let (picture, picture_public) = X25519HkdfSha256::derive_keypair(picture_seed.as_slice());
+    let templates = Templates::load(&store, &ring)
+        .await
+        .context("opening the secret of the templates")?;
     let keys = Keys {
+        templates,
         log: NoteSigner::new(&config.log_origin(), &log_seed).context("the log's name")?,
         door: SigningKey::from_bytes(&door_seed),
         picture,

@@ -34,5 +34,6 @@ pub mod serve;
 pub mod state;
 pub mod store;
 pub mod streams;
+pub mod templates;
 pub mod tls;
 pub mod witness;

@@ -21,7 +21,7 @@ use sallyport_server::clock::SystemClock;
 use sallyport_server::config::Config;
 use sallyport_server::keys::{self, KeySetup};
 use sallyport_server::state::AppState;
-use sallyport_server::{gates, installation, officers, registry, serve};
+use sallyport_server::{gates, installation, officers, registry, serve, templates};
 use zeroize::Zeroizing;
 
 /// Who acted, in the log, when a command is given on the server itself.
@@ -228,6 +228,9 @@ enum Registry {
     NewKey(Data),
     /// Rotate the key-encryption key while the server runs; after an interruption run it again.
     Rewrap(Data),
+    /// Give all templates a new secret while the server runs: copies that leaked compare with nothing any more. After an
+    /// interruption run it again; afterwards restart the servers.
+    RenewTemplates(Data),
     /// Move from SQLite to an empty PostgreSQL database, log and all. Stop the server first.
     MigrateStore(backup_commands::Move),
     /// Destroy a key-encryption key that a rotation replaced. Backups made before cannot be opened with this key file any more.
@@ -474,6 +477,20 @@ async fn people(command: Registry) -> anyhow::Result<()> {
                 done.keys,
                 done.version,
                 done.version - 1
+            );
+        }
+        Registry::RenewTemplates(data) => {
+            let state = open(&data).await?;
+            let done = templates::renew(&state, ACTOR, |references| {
+                if references % 1_000 == 0 || references <= 100 {
+                    println!("{references} templates under the new secret");
+                }
+            })
+            .await
+            .context("the renewal stopped; run it again to go on")?;
+            println!(
+                "{} templates brought under secret {}; older secrets are destroyed here and remain in backups made before. Restart the servers: until then each compares under the secret it started with.",
+                done.references, done.version
             );
         }
         Registry::MigrateStore(arguments) => backup_commands::migrate(arguments).await?,

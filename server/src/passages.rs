@@ -238,16 +238,27 @@ async fn search(state: &AppState, probes: Vec<Probe>, policy: &GatePolicy) -> Se
     if probes.is_empty() {
         return SearchOutcome::Unavailable;
     }
-    let gallery = state.gallery.clone();
-    let (calibration, policy) = (state.fusion.clone(), policy.clone());
+    let (state, policy) = (state.clone(), policy.clone());
     let found = tokio::task::spawn_blocking(move || {
-        let gallery = gallery.read().ok()?;
-        let captured = probes.iter().fold(Captured::new(), |captured, probe| {
-            captured.with(probe.model, &probe.template)
-        });
-        match gallery.identify(&captured, &calibration, IrisRotation::Normal, CANDIDATES) {
+        let templates = probes
+            .iter()
+            .map(|probe| {
+                Some((
+                    probe.model,
+                    state.keys.templates.enter(&probe.template).ok()?,
+                ))
+            })
+            .collect::<Option<Vec<_>>>()?;
+        let gallery = state.gallery.read().ok()?;
+        let calibration = &state.fusion;
+        let captured = templates
+            .iter()
+            .fold(Captured::new(), |captured, (model, template)| {
+                captured.with(*model, template)
+            });
+        match gallery.identify(&captured, calibration, IrisRotation::Normal, CANDIDATES) {
             Identification::Found { scores, size } => {
-                let points = OperatingPoints::new(&calibration, &policy, size);
+                let points = OperatingPoints::new(calibration, &policy, size);
                 let evidence = Box::new(Evidence::new(scores, points));
                 Some(SearchOutcome::Searched { evidence })
             }

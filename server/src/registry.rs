@@ -22,6 +22,7 @@ use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::gates::GateRow;
 use crate::store::registry::{ReferenceRow, SubjectRow};
+use crate::templates;
 
 /// An enrolment is tried so often when other servers change the registry in between.
 const ENROL_ATTEMPTS: u32 = 16;
@@ -114,7 +115,7 @@ impl Subject {
     }
 }
 
-fn subject_key(state: &AppState, row: &SubjectRow) -> Result<Key, KeyError> {
+pub(crate) fn subject_key(state: &AppState, row: &SubjectRow) -> Result<Key, KeyError> {
     let owner = row.id.to_string();
     state
         .keys
@@ -129,13 +130,16 @@ fn record_place<'a>(state: &'a AppState, id: &'a str) -> Place<'a> {
     }
 }
 
-/// Opens a reference's template: its row, subject, modality and model are bound to it.
-pub(crate) fn open_template(
+/// Opens a reference's template: its row, template secret, subject, modality and model are bound to it.
+///
+/// # Errors
+/// Another row's, changed, or the wrong key.
+pub fn open_template(
     state: &AppState,
     key: &Key,
     reference: &ReferenceRow,
 ) -> Result<Zeroizing<Vec<u8>>, RegistryError> {
-    let (row, owner) = (reference.id.to_string(), reference.subject.to_string());
+    let (row, owner) = (template_row(reference), reference.subject.to_string());
     let place = template_place(state, reference, &row, &owner);
     Ok(sealing::open(key, 1, &place, &reference.template_sealed).map(Zeroizing::new)?)
 }
@@ -147,9 +151,17 @@ pub(crate) fn seal_template_bytes(
     reference: &ReferenceRow,
     template: &[u8],
 ) -> Result<Vec<u8>, SealError> {
-    let (row, owner) = (reference.id.to_string(), reference.subject.to_string());
+    let (row, owner) = (template_row(reference), reference.subject.to_string());
     let place = template_place(state, reference, &row, &owner);
     sealing::seal(key, 1, &place, template)
+}
+
+/// The reference and the template secret's version: a template is bound to both.
+fn template_row(reference: &ReferenceRow) -> String {
+    match reference.secret_version {
+        0 => reference.id.to_string(),
+        version => format!("{}/{version}", reference.id),
+    }
 }
 
 fn template_place<'a>(
@@ -242,7 +254,7 @@ pub async fn list(state: &AppState) -> Result<Vec<Result<Subject, RegistryError>
         .collect())
 }
 
-fn template_bytes(template: &Template) -> Zeroizing<Vec<u8>> {
+pub(crate) fn template_bytes(template: &Template) -> Zeroizing<Vec<u8>> {
     match template {
         Template::Face(face) => Zeroizing::new(
             face.as_slice()
@@ -267,6 +279,26 @@ fn template_from(modality: Modality, model: ModelDigest, bytes: &[u8]) -> Option
         .ok()
         .filter(|iris| iris.encoder() == model && iris.eye().modality() == modality)
         .map(Template::Iris)
+}
+
+fn model_of(reference: &ReferenceRow) -> Result<ModelDigest, StoreError> {
+    reference
+        .model
+        .parse()
+        .map_err(|_| StoreError::Corrupt("reference.model"))
+}
+
+/// A reference's template as it is stored, under the template secret that the row names.
+pub(crate) fn opened(
+    state: &AppState,
+    key: &Key,
+    reference: &ReferenceRow,
+) -> Result<Template, RegistryError> {
+    let modality = Modality::from_code(&reference.modality)
+        .ok_or(StoreError::Corrupt("reference.modality"))?;
+    let plain = open_template(state, key, reference)?;
+    Ok(template_from(modality, model_of(reference)?, &plain)
+        .ok_or(StoreError::Corrupt("reference.template_sealed"))?)
 }
 
 /// What the gallery holds now.
@@ -317,20 +349,19 @@ async fn load_subject(
 ) -> Result<usize, RegistryError> {
     open_record(state, row)?;
     let key = subject_key(state, row)?;
-    let mut opened = Vec::new();
+    let mut loaded = Vec::new();
     for reference in state.store.references(row.id).await? {
-        let modality = Modality::from_code(&reference.modality)
-            .ok_or(StoreError::Corrupt("reference.modality"))?;
-        let plain = open_template(state, &key, &reference)?;
-        let model: ModelDigest = reference
-            .model
-            .parse()
-            .map_err(|_| StoreError::Corrupt("reference.model"))?;
-        let template = template_from(modality, model, &plain)
-            .ok_or(StoreError::Corrupt("reference.template_sealed"))?;
-        opened.push((model, reference.id, template));
+        let model = model_of(&reference)?;
+        let template = opened(state, &key, &reference)?;
+        let version = reference.secret_version;
+        let template = state
+            .keys
+            .templates
+            .taken_out(state, version, template)
+            .await?;
+        loaded.push((model, reference.id, template));
     }
-    let count = opened.len();
+    let count = loaded.len();
     let mut gallery = state
         .gallery
         .write()
@@ -339,7 +370,7 @@ async fn load_subject(
     if replace {
         gallery.remove_subject(row.id);
     }
-    for (model, reference, template) in &opened {
+    for (model, reference, template) in &loaded {
         state.note_protection(gallery.insert(*model, *reference, row.id, template));
     }
     Ok(count)
@@ -378,6 +409,7 @@ pub async fn enrol(
 ) -> Result<EnrolmentOutcome, RegistryError> {
     let models = enrolment::validate(&submission)?;
     let submission_sha256 = content_sha256(&submission)?;
+    let submission = entered(state, submission)?;
     // Enrolments come one after the other: two submissions of one person must see each other as duplicates.
     let _turn = state.enrolling.lock().await;
     let policy: GatePolicy =
@@ -399,6 +431,19 @@ pub async fn enrol(
         }
     }
     Err(RegistryError::Busy)
+}
+
+/// The submission with all templates under the secret in which this server works.
+fn entered(
+    state: &AppState,
+    mut submission: EnrolmentSubmission,
+) -> Result<EnrolmentSubmission, RegistryError> {
+    for sample in &mut submission.samples {
+        let entered = state.keys.templates.enter(&sample.probe.template);
+        sample.probe.template =
+            entered.map_err(|_| RegistryError::Invalid("a sample's template is none"))?;
+    }
+    Ok(submission)
 }
 
 async fn enrolled_already(
@@ -472,17 +517,21 @@ async fn commit(
     };
     let record_sealed = seal_record(state, &key, id, &record)?;
     let mut rows = Vec::new();
+    let secret = templates::newest(&state.store.template_secrets().await?);
     let samples: Vec<&EnrolmentSample> = keep
         .iter()
         .filter_map(|at| submission.samples.get(*at))
         .collect();
     for sample in &samples {
-        rows.push(reference(state, &key, id, sample, now)?);
+        rows.push(reference(state, &key, id, sample, secret, now).await?);
     }
     let mut write = state.store.write().await?;
-    // Keys that were wrapped just before a rotation would stay behind.
+    // Keys that were wrapped just before a rotation would stay behind, and so would templates under a secret just replaced.
     let newest = state.keys.ring.newest()?;
-    if write.registry_seq().await? != seen || key_rows.iter().any(|row| row.version != newest) {
+    if write.registry_seq().await? != seen
+        || key_rows.iter().any(|row| row.version != newest)
+        || templates::newest(&write.template_secrets().await?) != secret
+    {
         return Ok(None);
     }
     let entry = enrolment_entry(submission, models, "enrolled", now)?;
@@ -522,11 +571,12 @@ async fn commit(
     }))
 }
 
-fn reference(
+async fn reference(
     state: &AppState,
     key: &Key,
     subject: SubjectId,
     sample: &EnrolmentSample,
+    secret_version: u32,
     now: Timestamp,
 ) -> Result<ReferenceRow, RegistryError> {
     let template = &sample.probe.template;
@@ -540,11 +590,17 @@ fn reference(
         subject,
         modality: template.modality().code().to_owned(),
         model: sample.probe.model.to_string(),
+        secret_version,
         template_sealed: Vec::new(),
         source_sha256: sample.source_sha256.clone(),
         photograph_sealed: sealed_json(photograph)?,
     };
-    row.template_sealed = seal_template_bytes(state, key, &row, &template_bytes(template))?;
+    let stored = state
+        .keys
+        .templates
+        .put_away(state, secret_version, template.clone())
+        .await?;
+    row.template_sealed = seal_template_bytes(state, key, &row, &template_bytes(&stored))?;
     Ok(row)
 }
 

@@ -10,6 +10,7 @@ mod faces;
 mod identify;
 mod locked;
 mod popcount;
+mod renewable;
 mod top;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use faces::{FaceProbe, Faces};
 pub use identify::{Captured, Identification};
 pub use locked::Protection;
 use popcount::{Kernel, ROW_WORDS};
+pub use renewable::{NotTurned, TemplateSecret};
 
 type Irises = Block<u64, ROW_WORDS>;
 

@@ -29,6 +29,7 @@ pub enum Protection {
 /// Numbers of which every bit pattern, all zeros too, is a value. For the types below only.
 pub(crate) trait Plain: DefaultIsZeroes + Send + Sync + 'static {}
 impl Plain for f32 {}
+impl Plain for f64 {}
 impl Plain for i8 {}
 impl Plain for u64 {}
 

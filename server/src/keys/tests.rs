@@ -144,8 +144,10 @@ async fn of_all_pairs_of_ciphertexts_none_can_be_exchanged() {
                 Spot::Template(reference.clone()),
                 reference.template_sealed.clone(),
             ));
-            // The same template in the same row, said to be another model's or another modality's.
-            for (model, modality) in [("08", "face"), ("07", "iris_left")] {
+            // The same template in the same row, said to be another model's, another modality's or under another template secret.
+            for (model, modality, secret_version) in
+                [("08", "face", 1), ("07", "iris_left", 1), ("07", "face", 2)]
+            {
                 let key = subject_key(&state, subject, Purpose::Registry)
                     .await
                     .unwrap()
@@ -153,6 +155,7 @@ async fn of_all_pairs_of_ciphertexts_none_can_be_exchanged() {
                 let other = ReferenceRow {
                     model: model.repeat(32),
                     modality: modality.to_owned(),
+                    secret_version,
                     ..reference.clone()
                 };
                 let sealed =

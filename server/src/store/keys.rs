@@ -5,11 +5,22 @@ use sqlx::any::AnyRow;
 
 use super::{Store, StoreError, Write};
 use crate::keys::{DataKeyRow, Purpose};
+use crate::templates::version_of;
 
 const ONE: &str =
     "SELECT owner, purpose, kek_version, wrapped FROM data_key WHERE owner = $1 AND purpose = $2";
 const OLDER: &str = "SELECT owner, purpose, kek_version, wrapped FROM data_key WHERE kek_version < $1 \
      ORDER BY kek_version, owner, purpose LIMIT $2";
+
+/// '0' follows '/' in ASCII.
+const SECRETS: &str = "SELECT owner, purpose, kek_version, wrapped FROM data_key WHERE owner >= 'templates/' AND owner < 'templates0'";
+
+/// By version, the newest last; nobody counts as text does.
+fn by_version(rows: &[AnyRow]) -> Result<Vec<DataKeyRow>, StoreError> {
+    let mut rows: Vec<DataKeyRow> = rows.iter().map(data_key_row).collect::<Result<_, _>>()?;
+    rows.sort_by_key(|row| version_of(&row.owner));
+    Ok(rows)
+}
 
 fn data_key_row(row: &AnyRow) -> Result<DataKeyRow, StoreError> {
     Ok(DataKeyRow {
@@ -101,6 +112,18 @@ impl Write<'_> {
         Ok(done.rows_affected() == 1)
     }
 
+    /// The template secrets, the newest last, as the transaction sees them.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn template_secrets(&mut self) -> Result<Vec<DataKeyRow>, StoreError> {
+        by_version(
+            &sqlx::query(SECRETS)
+                .fetch_all(&mut *self.transaction)
+                .await?,
+        )
+    }
+
     /// Deletes all data keys of an owner; returns how many there were.
     ///
     /// # Errors
@@ -130,6 +153,14 @@ impl Store {
             .as_ref()
             .map(data_key_row)
             .transpose()
+    }
+
+    /// The template secrets, the newest last.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn template_secrets(&self) -> Result<Vec<DataKeyRow>, StoreError> {
+        by_version(&self.all(sqlx::query(SECRETS)).await?)
     }
 
     /// Data keys wrapped by an older KEK, oldest first.

@@ -34,6 +34,8 @@ pub struct ReferenceRow {
     pub modality: String,
     /// SHA-256 of the model.
     pub model: String,
+    /// Version of the installation's template secret that the template is under; 0 for none.
+    pub secret_version: u32,
     /// Template, sealed.
     pub template_sealed: Vec<u8>,
     /// SHA-256 of the source picture.
@@ -54,8 +56,18 @@ macro_rules! subject_query {
 
 const SUBJECT: &str = subject_query!("WHERE s.id = $1");
 const SUBJECTS: &str = subject_query!("ORDER BY s.id");
-const REFERENCES: &str = "SELECT id, subject_id, modality, model, template_sealed, source_sha256, photograph_sealed \
-     FROM reference WHERE subject_id = $1 ORDER BY id";
+macro_rules! reference_query {
+    ($tail:literal) => {
+        concat!(
+            "SELECT id, subject_id, modality, model, template_sealed, source_sha256, photograph_sealed, secret_version ",
+            "FROM reference ",
+            $tail
+        )
+    };
+}
+
+const REFERENCES: &str = reference_query!("WHERE subject_id = $1 ORDER BY id");
+const OLDER: &str = reference_query!("WHERE secret_version < $1 ORDER BY id LIMIT $2");
 
 const SEQ: &str = "SELECT COALESCE(MAX(seq), 0) FROM registry_change";
 
@@ -90,6 +102,8 @@ fn reference_row(row: &AnyRow) -> Result<ReferenceRow, StoreError> {
         template_sealed: row.try_get(4)?,
         source_sha256: row.try_get(5)?,
         photograph_sealed: row.try_get(6)?,
+        secret_version: u32::try_from(row.try_get::<i64, _>(7)?)
+            .map_err(|_| StoreError::Corrupt("reference.secret_version"))?,
     })
 }
 
@@ -140,7 +154,7 @@ impl Write<'_> {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO reference (id, subject_id, modality, model, template_sealed, source_sha256, photograph_sealed, \
-             created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+             created_at, secret_version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(row.id.to_string())
         .bind(row.subject.to_string())
@@ -150,9 +164,50 @@ impl Write<'_> {
         .bind(row.source_sha256.clone())
         .bind(row.photograph_sealed.clone())
         .bind(now.as_micros())
+        .bind(i64::from(row.secret_version))
         .execute(&mut *self.transaction)
         .await?;
         Ok(())
+    }
+
+    /// References under an older template secret.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn references_older(
+        &mut self,
+        version: u32,
+        limit: u32,
+    ) -> Result<Vec<ReferenceRow>, StoreError> {
+        sqlx::query(OLDER)
+            .bind(i64::from(version))
+            .bind(i64::from(limit))
+            .fetch_all(&mut *self.transaction)
+            .await?
+            .iter()
+            .map(reference_row)
+            .collect()
+    }
+
+    /// Replaces a reference's template, if it is still under the secret as it was read; `false` when it is not, or gone.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn reference_replace(
+        &mut self,
+        old: &ReferenceRow,
+        fresh: &ReferenceRow,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE reference SET template_sealed = $1, secret_version = $2 WHERE id = $3 AND secret_version = $4",
+        )
+        .bind(fresh.template_sealed.clone())
+        .bind(i64::from(fresh.secret_version))
+        .bind(old.id.to_string())
+        .bind(i64::from(old.secret_version))
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(done.rows_affected() == 1)
     }
 
     /// Replaces a subject's sealed record.
@@ -257,6 +312,21 @@ impl Store {
             .iter()
             .map(reference_row)
             .collect()
+    }
+
+    /// References under an older template secret.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn references_older(
+        &self,
+        version: u32,
+        limit: u32,
+    ) -> Result<Vec<ReferenceRow>, StoreError> {
+        let query = sqlx::query(OLDER)
+            .bind(i64::from(version))
+            .bind(i64::from(limit));
+        self.all(query).await?.iter().map(reference_row).collect()
     }
 
     /// Changes after `seq`, oldest first.

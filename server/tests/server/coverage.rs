@@ -48,7 +48,7 @@ const ROUTES: [(&str, &[&str]); 23] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 35] = [
+const COMMANDS: [(&str, &[&str]); 36] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -67,6 +67,10 @@ const COMMANDS: [(&str, &[&str]); 35] = [
     ("registry new-key", &["keys_rotated"]),
     ("registry rewrap", &["keys_rotated"]),
     ("registry retire-key", &["keys_rotated"]),
+    (
+        "registry renew-templates",
+        &["templates_renewed", "templates_renewed"],
+    ),
     ("officer setup-link", &["officer_setup_link"]),
     ("audit export", &["export"]),
     ("audit key", &[]),
@@ -705,6 +709,7 @@ async fn every_command_leaves_its_entries() {
         "registry new-key",
         "registry rewrap",
         "registry retire-key 1",
+        "registry renew-templates",
         "officer setup-link",
         &format!("audit export {export}"),
         "audit key",

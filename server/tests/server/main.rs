@@ -26,4 +26,5 @@ mod registry;
 mod reports;
 mod reviews;
 mod streams;
+mod templates;
 mod witness;

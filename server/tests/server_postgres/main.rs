@@ -45,5 +45,7 @@ mod roles;
 mod schema;
 #[path = "../server/streams.rs"]
 mod streams;
+#[path = "../server/templates.rs"]
+mod templates;
 #[path = "../server/witness.rs"]
 mod witness;
