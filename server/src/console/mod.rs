@@ -6,6 +6,7 @@ mod guard;
 mod live;
 mod pages;
 mod passage;
+mod slip;
 mod view;
 
 use axum::Router;
@@ -26,6 +27,7 @@ pub fn router(state: AppState) -> Router {
             get(passage::page).post(passage::page_with_reason),
         )
         .route("/passages/{id}/picture", get(passage::picture))
+        .route("/passages/{id}/slip", get(slip::page))
         .route("/passages/{id}/review", post(passage::review))
         .route("/log", get(pages::log))
         .route("/log/alarms", get(alarms::page))

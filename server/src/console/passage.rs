@@ -76,6 +76,7 @@ struct PassagePage {
     findings: Vec<FindingView>,
     log_index: u64,
     looked_because: String,
+    fresh: bool,
 }
 
 #[derive(Template)]
@@ -86,7 +87,7 @@ struct ReasonPage {
     problem: Option<String>,
 }
 
-async fn find(state: &AppState, id: &str) -> Result<PassageRow, Response> {
+pub(super) async fn find(state: &AppState, id: &str) -> Result<PassageRow, Response> {
     let not_found = || Trouble::not_found(state).into_response();
     let id: TransactionId = id.parse().map_err(|_| not_found())?;
     match passages::get(state, id).await {
@@ -251,6 +252,7 @@ async fn show(
         findings: passage.findings.iter().map(finding).collect(),
         log_index: passage.log_index,
         looked_because: reason.to_owned(),
+        fresh: is_fresh(state, passage),
     };
     Ok(html(state, &page))
 }

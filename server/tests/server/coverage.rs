@@ -20,7 +20,7 @@ use tower::ServiceExt as _;
 use crate::common::{Device, Gate, Rig, mate, template};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 23] = [
+const ROUTES: [(&str, &[&str]); 24] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -35,6 +35,7 @@ const ROUTES: [(&str, &[&str]); 23] = [
     ("GET /passages/{id}", &["consultation"]),
     ("POST /passages/{id}", &["consultation"]),
     ("GET /passages/{id}/picture", &["consultation"]),
+    ("GET /passages/{id}/slip", &["receipt"]),
     ("POST /passages/{id}/review", &["review"]),
     ("GET /log", &["consultation"]),
     ("GET /log/alarms", &[]),
@@ -207,13 +208,48 @@ impl<'a> Tried<'a> {
     }
 }
 
-struct Browser {
+const PASSWORD: &str = "a+quiet+harbour+in+june";
+
+async fn setup_path(rig: &Rig) -> String {
+    let link = officers::create_setup_link(&rig.state, "gate_officer")
+        .await
+        .unwrap();
+    format!("/setup/{}", link.split_once("/setup/").unwrap().1)
+}
+
+pub(crate) struct Browser {
     router: Router,
     cookie: Option<String>,
 }
 
 impl Browser {
-    async fn ask(&self, method: &str, path: &str, form: &str, origin: &str) -> (u16, String) {
+    fn new(rig: &Rig) -> Self {
+        Self {
+            router: console::router(rig.state.clone()),
+            cookie: None,
+        }
+    }
+
+    /// With a gate officer of its own.
+    pub(crate) async fn signed_in(rig: &Rig) -> Self {
+        let setup = setup_path(rig).await;
+        let mut browser = Self::new(rig);
+        let form = format!("name=Alex&password={PASSWORD}&again={PASSWORD}");
+        assert_eq!(browser.post(&setup, &form).await.0, 303);
+        let form = format!("name=Alex&password={PASSWORD}");
+        let (status, cookie) = browser.post("/sign-in", &form).await;
+        assert_eq!(status, 303);
+        browser.cookie = Some(cookie);
+        browser
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        form: &str,
+        origin: &str,
+    ) -> (u16, String) {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -238,18 +274,18 @@ impl Browser {
         (status, String::from_utf8_lossy(&body).into_owned())
     }
 
-    async fn get(&self, path: &str) -> String {
+    pub(crate) async fn get(&self, path: &str) -> String {
         let (status, body) = self.ask("GET", path, "", "https://localhost:0").await;
         assert_eq!(status, 200, "{path}: {body}");
         body
     }
 
-    async fn post(&self, path: &str, form: &str) -> (u16, String) {
+    pub(crate) async fn post(&self, path: &str, form: &str) -> (u16, String) {
         self.ask("POST", path, form, "https://localhost:0").await
     }
 }
 
-fn csrf(page: &str) -> String {
+pub(crate) fn csrf(page: &str) -> String {
     let (_, rest) = page.split_once("name=\"csrf\" value=\"").unwrap();
     rest.split('"').next().unwrap().to_owned()
 }
@@ -350,26 +386,18 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
     request.attachment = Some(picture(rig, &request.transaction.to_string()));
     gate.pass(&request).await;
     let passage = format!("/passages/{}", request.transaction);
-    let link = officers::create_setup_link(&rig.state, "gate_officer")
-        .await
-        .unwrap();
-    let setup = link.split_once("/setup/").unwrap().1;
-    let setup = format!("/setup/{setup}");
+    let setup = setup_path(rig).await;
     tried.ready().await;
-    let mut browser = Browser {
-        router: console::router(rig.state.clone()),
-        cookie: None,
-    };
+    let mut browser = Browser::new(rig);
     browser.get(&setup).await;
     tried.left("GET /setup/{secret}").await;
-    let password = "a+quiet+harbour+in+june";
-    let form = format!("name=Alex&password={password}&again={password}");
+    let form = format!("name=Alex&password={PASSWORD}&again={PASSWORD}");
     assert_eq!(browser.post(&setup, &form).await.0, 303);
     tried.left("POST /setup/{secret}").await;
     browser.get("/sign-in").await;
     tried.left("GET /sign-in").await;
     let (status, cookie) = browser
-        .post("/sign-in", &format!("name=Alex&password={password}"))
+        .post("/sign-in", &format!("name=Alex&password={PASSWORD}"))
         .await;
     assert_eq!(status, 303);
     browser.cookie = Some(cookie);
@@ -392,6 +420,8 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
     let form = format!("csrf={csrf}&reason=incident&case=2026-17");
     assert_eq!(browser.post(&passage, &form).await.0, 200);
     tried.left("POST /passages/{id}").await;
+    browser.get(&format!("{passage}/slip")).await;
+    tried.left("GET /passages/{id}/slip").await;
     let form = format!("csrf={csrf}&verdict=refuse&preset=other&words=unknown&sure=yes");
     assert_eq!(
         browser.post(&format!("{passage}/review"), &form).await.0,
@@ -476,10 +506,7 @@ async fn every_refusal_is_an_entry_and_a_flood_of_them_is_counted() {
     let rig = Rig::start().await;
     let gate = rig.gate("front-in").await;
     let stranger = rig.stranger();
-    let browser = Browser {
-        router: console::router(rig.state.clone()),
-        cookie: None,
-    };
+    let browser = Browser::new(&rig);
     for (name, _) in ROUTES {
         let (method, path) = name.split_once(' ').unwrap();
         let real = path.replace("{id}", "1").replace("{secret}", "1");

@@ -25,6 +25,7 @@ mod promises;
 mod registry;
 mod reports;
 mod reviews;
+mod slip;
 mod streams;
 mod templates;
 mod witness;

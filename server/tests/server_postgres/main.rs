@@ -43,6 +43,8 @@ mod reports;
 mod reviews;
 mod roles;
 mod schema;
+#[path = "../server/slip.rs"]
+mod slip;
 #[path = "../server/streams.rs"]
 mod streams;
 #[path = "../server/templates.rs"]
