@@ -23,7 +23,7 @@ fn the_example_file_is_good() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/gate.example.toml");
     let config = Config::load(&path).unwrap();
     assert_eq!(config.capture.policy(), CapturePolicy::default());
-    assert!(config.cameras.len() >= 2);
+    assert!(config.cameras.len() >= 2 && config.iris_camera.is_some());
 }
 
 #[test]
