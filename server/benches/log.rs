@@ -65,6 +65,7 @@ async fn run(name: &str, database: String, owner: Option<String>, seconds: u64) 
         database,
         utc_offset_minutes: 0,
         cool_off_seconds: 0,
+        allow_unlocked_memory: true,
     };
     installation::create_with_owner(&data, &config, owner.as_deref(), &SystemClock)
         .await

@@ -28,6 +28,10 @@ pub struct Config {
     pub utc_offset_minutes: i32,
     /// How long after enrolment doors stay shut for a new person, seconds.
     pub cool_off_seconds: u32,
+    /// May templates lie in memory that the system does not lock, and so reach a swap file? For machines without such a file or with an
+    /// encrypted one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_unlocked_memory: bool,
 }
 
 impl Config {

@@ -15,6 +15,7 @@ pub mod export;
 pub mod fsck;
 pub mod gate_api;
 pub mod gates;
+pub mod hardening;
 pub mod installation;
 pub mod keys;
 pub mod moving;

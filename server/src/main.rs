@@ -21,7 +21,7 @@ use sallyport_server::clock::SystemClock;
 use sallyport_server::config::Config;
 use sallyport_server::keys::{self, KeySetup};
 use sallyport_server::state::AppState;
-use sallyport_server::{gates, installation, officers, registry, serve, templates};
+use sallyport_server::{gates, hardening, installation, officers, registry, serve, templates};
 use zeroize::Zeroizing;
 
 /// Who acted, in the log, when a command is given on the server itself.
@@ -136,6 +136,9 @@ struct Init {
     /// Seconds after enrolment during which doors stay shut for a new person.
     #[arg(long, default_value_t = 600)]
     cool_off_seconds: u32,
+    /// Start even where the system locks too little memory, so that templates may reach a swap file. For trials.
+    #[arg(long)]
+    allow_unlocked_memory: bool,
     /// How key-encryption keys are kept: in the key file (protected by its permissions), sealed in it under a passphrase, or in a
     /// PKCS#11 token.
     #[arg(long, value_enum, default_value = "file")]
@@ -276,6 +279,11 @@ fn main() -> ExitCode {
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn")),
         )
         .init();
+    hardening::lock_all_we_may();
+    if let Err(error) = hardening::forbid_dumps() {
+        tracing::error!(%error, "core dumps could not be forbidden; nothing is opened so");
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -371,6 +379,7 @@ async fn create(init: Init) -> anyhow::Result<()> {
         database: init.database.clone(),
         utc_offset_minutes: init.utc_offset_minutes,
         cool_off_seconds: init.cool_off_seconds,
+        allow_unlocked_memory: init.allow_unlocked_memory,
     };
     let owner = (!init.database_owner.is_empty()).then_some(init.database_owner.as_str());
     let keys = key_setup(&init)?;

@@ -254,14 +254,17 @@ pub async fn list(state: &AppState) -> Result<Vec<Result<Subject, RegistryError>
         .collect())
 }
 
+/// All room is asked for at once: a list that grows leaves copies of itself behind in memory.
 pub(crate) fn template_bytes(template: &Template) -> Zeroizing<Vec<u8>> {
     match template {
-        Template::Face(face) => Zeroizing::new(
-            face.as_slice()
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect(),
-        ),
+        Template::Face(face) => {
+            let values = face.as_slice();
+            let mut bytes = Zeroizing::new(Vec::with_capacity(size_of_val(values)));
+            for value in values {
+                bytes.extend_from_slice(&value.to_le_bytes());
+            }
+            bytes
+        }
         Template::Iris(iris) => iris.to_bytes(),
     }
 }
@@ -269,11 +272,13 @@ pub(crate) fn template_bytes(template: &Template) -> Zeroizing<Vec<u8>> {
 /// The template of a reference; `None` when the bytes are none of this modality and model.
 fn template_from(modality: Modality, model: ModelDigest, bytes: &[u8]) -> Option<Template> {
     if modality == Modality::Face {
-        let values = bytes
-            .chunks_exact(4)
-            .map(|chunk| chunk.try_into().map(f32::from_le_bytes))
-            .collect::<Result<_, _>>();
-        return FaceTemplate::new(values.ok()?).ok().map(Template::Face);
+        let (values, rest) = bytes.as_chunks::<4>();
+        if !rest.is_empty() {
+            return None;
+        }
+        let mut face = Vec::with_capacity(values.len());
+        face.extend(values.iter().map(|value| f32::from_le_bytes(*value)));
+        return FaceTemplate::new(face).ok().map(Template::Face);
     }
     IrisTemplate::from_bytes(bytes)
         .ok()

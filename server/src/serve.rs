@@ -13,8 +13,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::state::AppState;
 use crate::{
-    audit, console, gate_api, installation, outside, presence, promises, refusals, registry,
-    replicas, streams, tls, witness,
+    audit, console, gate_api, hardening, installation, outside, presence, promises, refusals,
+    registry, replicas, streams, tls, witness,
 };
 
 /// A checkpoint follows an entry within this.
@@ -37,6 +37,7 @@ pub async fn run(
     let loaded = registry::load(&state)
         .await
         .context("loading the gallery")?;
+    hardening::check_gallery(&state)?;
     tracing::info!(
         references = loaded.references,
         failed = loaded.failed,

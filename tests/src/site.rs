@@ -95,6 +95,8 @@ impl Site {
             &console,
             "--cool-off-seconds",
             "0",
+            // Containers often lock no more than 64 KiB.
+            "--allow-unlocked-memory",
         ];
         arguments.extend_from_slice(more);
         checkout.run("sallyport-server", arguments)?;

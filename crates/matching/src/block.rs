@@ -47,14 +47,19 @@ impl<T: Plain, const WIDTH: usize> Block<T, WIDTH> {
         self.unprotected_bytes
     }
 
-    /// Appends a row, written in place by `fill`; returns its place.
-    pub(crate) fn push(&mut self, owner: Owner, fill: impl FnOnce(&mut [T; WIDTH])) -> usize {
-        let at = self.owners.len();
-        if at == self.chunks.len() * CHUNK_ROWS {
+    /// Makes room for one row more.
+    pub(crate) fn reserve(&mut self) {
+        if self.owners.len() == self.chunks.len() * CHUNK_ROWS {
             let chunk = LockedSlice::zeroed(CHUNK_ROWS * WIDTH);
             self.unprotected_bytes += chunk.unprotected_bytes();
             self.chunks.push(chunk);
         }
+    }
+
+    /// Appends a row, written in place by `fill`; returns its place.
+    pub(crate) fn push(&mut self, owner: Owner, fill: impl FnOnce(&mut [T; WIDTH])) -> usize {
+        let at = self.owners.len();
+        self.reserve();
         if let Some(row) = self.row_mut(at) {
             fill(row);
         }

@@ -145,6 +145,12 @@ impl Faces {
         self.exact.unprotected_bytes() + self.coarse.unprotected_bytes()
     }
 
+    /// Makes room for one template more.
+    pub(crate) fn reserve(&mut self) {
+        self.exact.reserve();
+        self.coarse.reserve();
+    }
+
     /// Appends a template; returns its place.
     pub(crate) fn push(&mut self, owner: Owner, template: &FaceTemplate) -> usize {
         let grains = &mut self.grains;

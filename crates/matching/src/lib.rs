@@ -219,6 +219,21 @@ impl Gallery {
         }
     }
 
+    /// As [`Gallery::protection`], of the memory that one more person with a face and both eyes may need.
+    pub fn protection_of_growth() -> Protection {
+        let mut growth = Self::default();
+        growth
+            .faces
+            .entry(ModelDigest::from_bytes([0; 32]))
+            .or_default()
+            .reserve();
+        for eye in [Eye::Left, Eye::Right] {
+            let irises = growth.irises.entry((eye, ModelDigest::from_bytes([0; 32])));
+            irises.or_default().reserve();
+        }
+        growth.protection()
+    }
+
     /// Adds a reference, or replaces the one with the same id. An iris belongs to the model that its template names,
     /// whatever `model` says. Returns [`Gallery::protection`]: memory that could not be locked is used all the same, and
     /// whether that is acceptable is the caller's decision.

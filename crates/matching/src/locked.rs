@@ -120,8 +120,10 @@ impl Pages {
             std::alloc::handle_alloc_error(layout);
         };
         // SAFETY: both calls concern exactly the mapping made above and change no content.
+        // What cannot be locked is left out of dumps all the same.
         let locked = unsafe {
-            libc::mlock(start, bytes) == 0 && libc::madvise(start, bytes, libc::MADV_DONTDUMP) == 0
+            let undumped = libc::madvise(start, bytes, libc::MADV_DONTDUMP) == 0;
+            libc::mlock(start, bytes) == 0 && undumped
         };
         Self {
             start: pointer,

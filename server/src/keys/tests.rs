@@ -78,6 +78,7 @@ async fn installed() -> (tempfile::TempDir, AppState) {
         database: String::new(),
         utc_offset_minutes: 0,
         cool_off_seconds: 0,
+        allow_unlocked_memory: true,
     };
     installation::create(&data, &config, &*clock).await.unwrap();
     let state = installation::open(&data, clock).await.unwrap();

@@ -63,6 +63,8 @@ pub(crate) fn config(cool_off_seconds: u32) -> Config {
         database: String::new(),
         utc_offset_minutes: 0,
         cool_off_seconds,
+        // Containers often lock no more than 64 KiB.
+        allow_unlocked_memory: true,
     }
 }
 
@@ -271,7 +273,7 @@ impl Remains {
     }
 }
 
-fn collect(path: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
+pub(crate) fn collect(path: &Path, into: &mut Vec<(PathBuf, Vec<u8>)>) {
     // A running PostgreSQL adds and removes files meanwhile.
     if path.is_dir() {
         for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
@@ -401,6 +403,14 @@ impl Answer {
 pub(crate) type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
 impl Client {
+    /// The same client for a server elsewhere.
+    pub(crate) fn at(&self, address: SocketAddr) -> Self {
+        Self {
+            config: self.config.clone(),
+            address,
+        }
+    }
+
     pub(crate) async fn connect(&self) -> std::io::Result<TlsStream> {
         let stream = TcpStream::connect(self.address).await?;
         tokio_rustls::TlsConnector::from(self.config.clone())

@@ -36,6 +36,7 @@ impl Console {
             database,
             utc_offset_minutes: 0,
             cool_off_seconds: 0,
+            allow_unlocked_memory: true,
         };
         let clock = Arc::new(ManualClock::new(Timestamp::from_micros(
             1_795_428_420_000_000,

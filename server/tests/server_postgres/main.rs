@@ -19,6 +19,8 @@ mod console;
 mod coverage;
 #[path = "../server/durability.rs"]
 mod durability;
+#[path = "../server/hunt.rs"]
+mod hunt;
 #[path = "../server/irises.rs"]
 mod irises;
 #[path = "../server/joining.rs"]
