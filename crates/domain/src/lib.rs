@@ -12,6 +12,7 @@ mod enrolment;
 mod fusion;
 mod ids;
 pub mod iris;
+mod officer;
 mod pad;
 mod policy;
 mod quality;
@@ -44,6 +45,7 @@ pub use iris::{
     Eye, IRIS_TEMPLATE_BYTES, IrisComparison, IrisDissimilarity, IrisError, IrisRotation,
     IrisTemplate,
 };
+pub use officer::{Act, Role};
 pub use pad::{PadAssessment, PadKind, PadVerdict, PadVote};
 pub use policy::{
     AccessRule, Direction, GatePolicy, ModalityPolicy, PadPolicy, Purpose, UnrecognisedPolicy,
