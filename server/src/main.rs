@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sallyport_domain::{Direction, GateId, SiteId, SubjectId, SubjectStatus};
+use sallyport_domain::{Direction, GateId, Role, SiteId, SubjectId, SubjectStatus};
 use sallyport_server::clock::SystemClock;
 use sallyport_server::config::Config;
 use sallyport_server::keys::{self, KeySetup};
@@ -31,8 +31,8 @@ const ACTOR: &str = "server-console";
 ///
 /// A first installation:
 ///   sallyport-server init --data /var/lib/sallyport --site goulburn --hostname sallyport.goulburn.example
-///   sallyport-server serve --data /var/lib/sallyport
-///   sallyport-server officer setup-link --data /var/lib/sallyport
+///   sallyport-server serve --data /var/lib/sallyport     (prints a link for the first administrator)
+///   sallyport-server officer setup-link --role gate_officer --data /var/lib/sallyport
 ///   sallyport-server gate add front-in --direction entry --data /var/lib/sallyport
 ///   sallyport-server gate token front-in --data /var/lib/sallyport
 ///
@@ -249,9 +249,21 @@ enum Registry {
 enum Officer {
     /// Print a link at which an officer chooses name and password: one use, 15 minutes.
     SetupLink {
-        /// Role of the account.
-        #[arg(long, default_value = "gate_officer")]
-        role: String,
+        /// Role of the account: gate_officer, enroller, supervisor, auditor, administrator or key_custodian.
+        #[arg(long, default_value = "gate_officer", value_parser = role)]
+        role: Role,
+        /// Instead of a new account: renew the account of this name, whose officer lost password or second factor.
+        #[arg(long, conflicts_with = "role")]
+        renew: Option<String>,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// List accounts with their roles.
+    List(Data),
+    /// End an account: its sessions end at once.
+    Disable {
+        /// Name of the account.
+        name: String,
         #[command(flatten)]
         data: Data,
     },
@@ -263,6 +275,11 @@ fn direction(text: &str) -> Result<Direction, String> {
         "exit" => Ok(Direction::Exit),
         _ => Err("use entry or exit".to_owned()),
     }
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::from_code(text)
+        .ok_or_else(|| format!("use one of: {}", Role::ALL.map(Role::code).join(", ")))
 }
 
 fn status(text: &str) -> Result<SubjectStatus, String> {
@@ -331,14 +348,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::BackupKey { file } => backup_commands::new_custodian(&file),
         Command::Restore(arguments) => backup_commands::restore(arguments).await,
         Command::Registry(command) => people(command).await,
-        Command::Officer(Officer::SetupLink { role, data }) => {
-            let state = open(&data).await?;
-            println!(
-                "Open this link within 15 minutes; it works once:\n{}",
-                officers::create_setup_link(&state, &role).await?
-            );
-            Ok(())
-        }
+        Command::Officer(command) => officer(command).await,
         Command::Promise(command) => promise_commands::run(command).await,
         Command::Audit(command) => log_commands::run(command).await,
     }
@@ -388,7 +398,7 @@ async fn create(init: Init) -> anyhow::Result<()> {
     println!(
         "A new installation of site {} is in {folder}.\n\
          Keep {folder}/registry.key apart from backups of the database: together they open everything, and without it nothing.\n\
-         Next:\n  sallyport-server serve --data {folder}\n  sallyport-server officer setup-link --data {folder}",
+         Next:\n  sallyport-server serve --data {folder}\nIt prints a link at which the first administrator chooses name and password.",
         config.site
     );
     Ok(())
@@ -435,6 +445,36 @@ async fn gate(command: Gate) -> anyhow::Result<()> {
         Gate::Revoke { gate, data } => {
             let keys = gates::revoke(&open(&data).await?, &gate, ACTOR).await?;
             println!("{keys} keys of {gate} revoked; it is refused from its next request on.");
+        }
+    }
+    Ok(())
+}
+
+async fn officer(command: Officer) -> anyhow::Result<()> {
+    match command {
+        Officer::SetupLink { role, renew, data } => {
+            let state = open(&data).await?;
+            let link = match renew {
+                Some(name) => officers::renewal_link(&state, &name).await?,
+                None => officers::create_setup_link(&state, role).await?,
+            };
+            println!("Open this link within 15 minutes; it works once:\n{link}");
+        }
+        Officer::List(data) => {
+            let state = open(&data).await?;
+            log_commands::consulted(&state, "officer_list").await?;
+            for account in officers::list(&state).await? {
+                let role = account.role.map_or("(unknown role)", Role::code);
+                let ended = account
+                    .disabled_at
+                    .map(|at| format!("\tended {}", at.to_rfc3339()))
+                    .unwrap_or_default();
+                println!("{}\t{}\t{role}{ended}", account.id, account.name);
+            }
+        }
+        Officer::Disable { name, data } => {
+            let officer = officers::disable(&open(&data).await?, &name, ACTOR).await?;
+            println!("{officer} has no account any more; open sessions have ended.");
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! `serve`: opens the installation, loads the gallery, listens, and keeps the log's checkpoints fresh.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::state::AppState;
 use crate::{
-    audit, console, gate_api, hardening, installation, outside, presence, promises, refusals,
-    registry, replicas, streams, tls, witness,
+    audit, console, gate_api, hardening, installation, officers, outside, presence, promises,
+    refusals, registry, replicas, streams, tls, witness,
 };
 
 /// A checkpoint follows an entry within this.
@@ -56,6 +57,7 @@ pub async fn run(
     audit::record(&state, started)
         .await
         .context("writing to the audit log")?;
+    invite_the_first(&state).await?;
     let servers = [
         tokio::spawn(tls::serve(
             gate_listener,
@@ -100,6 +102,24 @@ pub async fn run(
         .await
         .context("signing the last checkpoint")?;
     state.store.close().await;
+    Ok(())
+}
+
+/// While nobody has an account: a link for the first administrator, on standard output only, never in the operator's log.
+async fn invite_the_first(state: &AppState) -> anyhow::Result<()> {
+    let link = officers::first_link(state)
+        .await
+        .context("looking for officers' accounts")?;
+    if let Some(link) = link {
+        let mut out = std::io::stdout().lock();
+        let printed = writeln!(
+            out,
+            "Nobody has an account yet. The first administrator opens this link within 15 minutes; it works once:\n{link}"
+        );
+        if let Err(error) = printed.and_then(|()| out.flush()) {
+            tracing::warn!(error = %error, "the link for the first administrator could not be printed; make one: sallyport-server officer setup-link --role administrator");
+        }
+    }
     Ok(())
 }
 

@@ -55,7 +55,9 @@ async fn an_officer_sets_up_signs_in_reviews_and_signs_out() {
     checkout
         .run("sallyport-gate", ["import", &enrol, "--state", &station])
         .unwrap();
-    let link = site.server_command(&["officer", "setup-link"]).unwrap();
+    let link = site
+        .server_command(&["officer", "setup-link", "--role", "supervisor"])
+        .unwrap();
     let link = link.lines().last().unwrap().to_owned();
 
     // Set up and sign in.

@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq as _;
 
 use super::pages::Trouble;
@@ -90,20 +90,16 @@ fn is_same_origin(headers: &HeaderMap, authority: Option<&str>) -> bool {
     site && origin
 }
 
-/// A signed-in officer; without one the browser is sent to the sign-in page.
+/// A signed-in officer whose role may use the route; [`super::access::check`] has seen to both.
 pub(super) struct Officer(pub(super) Session);
 
 impl FromRequestParts<AppState> for Officer {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
-        match current(&parts.headers, state).await {
-            Ok(Some(session)) => Ok(Self(session)),
-            Ok(None) => Err(refusals::marked(
-                Redirect::to("/sign-in").into_response(),
-                "not_signed_in",
-            )),
-            Err(trouble) => Err(trouble),
+        match parts.extensions.get::<Session>() {
+            Some(session) => Ok(Self(session.clone())),
+            None => Err(Trouble::not_for_role(state, None).into_response()),
         }
     }
 }

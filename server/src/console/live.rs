@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
+use sallyport_domain::Act;
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -146,8 +147,9 @@ fn ongoing(
         |(state, headers, mut receiver)| async move {
             loop {
                 let received = receiver.recv().await;
-                if !matches!(current(&headers, &state).await, Ok(Some(_))) {
-                    return None;
+                match current(&headers, &state).await {
+                    Ok(Some(session)) if session.role.may(Act::WatchGates) => {}
+                    Ok(Some(_) | None) | Err(_) => return None,
                 }
                 let event = match received {
                     Ok(LiveEvent::Passage(transaction)) => {

@@ -1,5 +1,8 @@
-//! The officers' web console: server-rendered pages, no inline script, every look at a record logged.
+//! The officers' web console: server-rendered pages, no inline script, every look at a record logged, every route open only to the
+//! roles that may use it.
 
+mod access;
+mod account;
 mod alarms;
 mod assets;
 mod guard;
@@ -15,6 +18,7 @@ use axum::routing::{get, post};
 
 use crate::state::AppState;
 
+pub use access::{Need, need};
 pub(crate) use guard::current;
 
 /// The console's routes.
@@ -32,11 +36,13 @@ pub fn router(state: AppState) -> Router {
         .route("/log", get(pages::log))
         .route("/log/alarms", get(alarms::page))
         .route("/gates", get(pages::gates))
+        .route("/account", get(account::page))
         .route("/sign-in", get(pages::sign_in_page).post(pages::sign_in))
         .route("/sign-out", post(pages::sign_out))
         .route("/setup/{secret}", get(pages::setup_page).post(pages::setup))
         .route("/assets/{name}", get(assets::serve))
         .fallback(pages::not_found)
+        .layer(middleware::from_fn_with_state(state.clone(), access::check))
         .layer(middleware::from_fn(guard::same_origin))
         .layer(middleware::from_fn_with_state(
             state.clone(),

@@ -8,10 +8,11 @@ use axum::response::{IntoResponse, Redirect, Response};
 use sallyport_transparency::Entry;
 use serde::Deserialize;
 
+use super::access::home;
 use super::guard::{Officer, check_csrf, clear_cookie, current, set_cookie};
 use super::view::{Page, date_and_time, html};
 use crate::audit;
-use crate::officers::{self, OfficerError};
+use crate::officers::{self, OfficerError, Session, Setup};
 use crate::state::AppState;
 
 /// A page that says what went wrong and what to do.
@@ -35,8 +36,18 @@ impl Trouble {
         heading: &'static str,
         what: &'static str,
     ) -> Self {
+        Self::shown_to(state, None, status, heading, what)
+    }
+
+    fn shown_to(
+        state: &AppState,
+        session: Option<&Session>,
+        status: StatusCode,
+        heading: &'static str,
+        what: &'static str,
+    ) -> Self {
         let page = MessagePage {
-            page: Page::new(state, None, ""),
+            page: Page::new(state, session, ""),
             heading,
             what,
         };
@@ -56,6 +67,17 @@ impl Trouble {
             StatusCode::SERVICE_UNAVAILABLE,
             "This cannot be done now",
             "The server could not read or write what this page needs, and nothing was changed. Gates refer people to you until it is well again. Try again; if it lasts, call the administrator.",
+        )
+    }
+
+    /// The officer's role may not do this.
+    pub(super) fn not_for_role(state: &AppState, session: Option<&Session>) -> Self {
+        Self::shown_to(
+            state,
+            session,
+            StatusCode::FORBIDDEN,
+            "Not for your role",
+            "Your role may not do this, so nothing was done and nothing is shown. That you tried stands in the audit log. Your account page lists what your role may do; for anything else ask an officer of the role that may.",
         )
     }
 
@@ -91,8 +113,8 @@ pub(super) async fn sign_in_page(
     State(state): State<AppState>,
     headers: HeaderMap,
 ) -> Result<Response, Response> {
-    if current(&headers, &state).await?.is_some() {
-        return Ok(Redirect::to("/").into_response());
+    if let Some(session) = current(&headers, &state).await? {
+        return Ok(Redirect::to(home(session.role)).into_response());
     }
     Ok(html(
         &state,
@@ -116,7 +138,7 @@ pub(super) async fn sign_in(
     match officers::sign_in(&state, &form.name, form.password).await {
         Ok(token) => (
             [(header::SET_COOKIE, set_cookie(&token))],
-            Redirect::to("/"),
+            Redirect::to("/sign-in"),
         )
             .into_response(),
         Err(error) => {
@@ -133,7 +155,10 @@ fn refused(error: &OfficerError, mut page: Response) -> Response {
     *page.status_mut() = match error {
         OfficerError::SignIn => StatusCode::UNAUTHORIZED,
         OfficerError::SetupLink => StatusCode::GONE,
-        OfficerError::Name | OfficerError::Password(_) => StatusCode::BAD_REQUEST,
+        OfficerError::Name | OfficerError::NoAccount | OfficerError::Password(_) => {
+            StatusCode::BAD_REQUEST
+        }
+        OfficerError::Role(_) => StatusCode::FORBIDDEN,
         OfficerError::Store(_) | OfficerError::Audit(_) | OfficerError::Internal => {
             tracing::error!(error = %error, "an account request failed");
             StatusCode::SERVICE_UNAVAILABLE
@@ -168,6 +193,8 @@ pub(super) async fn sign_out(
 struct SetupPage {
     page: Page,
     name: String,
+    /// For an account that exists: its name stands fast.
+    renewal: bool,
     problem: Option<String>,
 }
 
@@ -175,24 +202,42 @@ pub(super) async fn setup_page(
     State(state): State<AppState>,
     Path(secret): Path<String>,
 ) -> Result<Response, Response> {
-    match officers::setup_link_is_open(&state, &secret).await {
-        Ok(true) => {
-            let page = Page::new(&state, None, "");
-            Ok(html(&state, &SetupPage { page, name: String::new(), problem: None }))
-        }
-        Ok(false) => Err(Trouble::new(
-            &state,
+    let setup = open_setup(&state, &secret).await?;
+    Ok(html(&state, &SetupPage::of(&state, setup, "", None)))
+}
+
+async fn open_setup(state: &AppState, secret: &str) -> Result<Setup, Response> {
+    match officers::setup(state, secret).await {
+        Ok(Some(setup)) => Ok(setup),
+        Ok(None) => Err(Trouble::new(
+            state,
             StatusCode::GONE,
             "This link has ended",
             "It was used already or is older than 15 minutes. On the server, make a new one: sallyport-server officer setup-link",
         )
         .into_response()),
-        Err(error) => Err(Trouble::server(&state, &error).into_response()),
+        Err(error) => Err(Trouble::server(state, &error).into_response()),
+    }
+}
+
+impl SetupPage {
+    fn of(state: &AppState, setup: Setup, name: &str, problem: Option<String>) -> Self {
+        let (name, renewal) = match setup {
+            Setup::New => (name.to_owned(), false),
+            Setup::Renewal(name) => (name, true),
+        };
+        Self {
+            page: Page::new(state, None, ""),
+            name,
+            renewal,
+            problem,
+        }
     }
 }
 
 #[derive(Deserialize)]
 pub(super) struct SetupForm {
+    #[serde(default)]
     name: String,
     password: String,
     again: String,
@@ -202,29 +247,20 @@ pub(super) async fn setup(
     State(state): State<AppState>,
     Path(secret): Path<String>,
     Form(form): Form<SetupForm>,
-) -> Response {
-    let again = |problem: String, status| {
-        let page = SetupPage {
-            page: Page::new(&state, None, ""),
-            name: form.name.clone(),
-            problem: Some(problem),
-        };
-        let mut response = html(&state, &page);
-        *response.status_mut() = status;
-        response
+) -> Result<Response, Response> {
+    let setup = open_setup(&state, &secret).await?;
+    let again = |problem: String| {
+        let page = SetupPage::of(&state, setup.clone(), &form.name, Some(problem));
+        html(&state, &page)
     };
     if form.password != form.again {
-        return again(
-            "The two passwords differ.".to_owned(),
-            StatusCode::BAD_REQUEST,
-        );
+        let mut page = again("The two passwords differ.".to_owned());
+        *page.status_mut() = StatusCode::BAD_REQUEST;
+        return Ok(page);
     }
     match officers::redeem_setup_link(&state, &secret, &form.name, form.password.clone()).await {
-        Ok(_) => Redirect::to("/sign-in").into_response(),
-        Err(error) => {
-            let page = again(error.to_string(), StatusCode::BAD_REQUEST);
-            refused(&error, page)
-        }
+        Ok(_) => Ok(Redirect::to("/sign-in").into_response()),
+        Err(error) => Ok(refused(&error, again(error.to_string()))),
     }
 }
 

@@ -8,7 +8,7 @@ use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use sallyport_domain::{Modality, TransactionId, Verdict};
+use sallyport_domain::{Act, Modality, TransactionId, Verdict};
 use serde::Deserialize;
 
 use super::guard::{Officer, check_csrf};
@@ -127,7 +127,7 @@ pub(super) async fn page(
     Path(id): Path<String>,
 ) -> Result<Response, Response> {
     let passage = find(&state, &id).await?;
-    if !is_fresh(&state, &passage) {
+    if !is_duty(&state, &session, &passage) {
         let page = Page::new(&state, Some(&session), "");
         return Ok(html(
             &state,
@@ -192,6 +192,11 @@ pub(super) async fn page_with_reason(
     .await
 }
 
+/// Is looking at this passage gate duty of this officer? Otherwise it needs a reason.
+fn is_duty(state: &AppState, session: &Session, passage: &PassageRow) -> bool {
+    session.role.may(Act::WatchGates) && is_fresh(state, passage)
+}
+
 async fn show(
     state: &AppState,
     session: &Session,
@@ -235,7 +240,9 @@ async fn show(
             .collect(),
         cues: passage.defects.iter().map(|defect| defect.cue()).collect(),
         candidates,
-        reviewable: review.is_none() && passage.verdict != Verdict::Grant,
+        reviewable: review.is_none()
+            && passage.verdict != Verdict::Grant
+            && session.role.may(Act::ReviewPassage),
         review,
         captured: date_and_time(state, passage.captured_at),
         decided: date_and_time(state, passage.decided_at),
@@ -252,7 +259,7 @@ async fn show(
         findings: passage.findings.iter().map(finding).collect(),
         log_index: passage.log_index,
         looked_because: reason.to_owned(),
-        fresh: is_fresh(state, passage),
+        fresh: is_duty(state, session, passage),
     };
     Ok(html(state, &page))
 }
@@ -304,13 +311,13 @@ pub(super) async fn picture(
     Query(query): Query<PictureQuery>,
 ) -> Result<Response, Response> {
     let passage = find(&state, &id).await?;
-    if is_fresh(&state, &passage) {
+    if is_duty(&state, &session, &passage) {
         looked(&state, &session, &passage).await?;
     } else {
         let case = clean_case(&query.case);
         if !REASONS.contains(&query.reason.as_str()) || case.is_empty() {
             return Err((
-                StatusCode::FORBIDDEN,
+                StatusCode::BAD_REQUEST,
                 "An older picture is shown only with a reason; open its record.\n",
             )
                 .into_response());
@@ -391,7 +398,7 @@ pub(super) async fn review(
         &session,
         &passage,
         "review",
-        is_fresh(&state, &passage).then(String::new),
+        is_duty(&state, &session, &passage).then(String::new),
         Some(problem),
     )
     .await?;

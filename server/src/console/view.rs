@@ -2,8 +2,9 @@
 
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
-use sallyport_domain::{SubjectId, Timestamp, Verdict};
+use sallyport_domain::{Act, Role, SubjectId, Timestamp, Verdict};
 
+use super::access::{self, Link};
 use super::assets;
 use super::pages::Trouble;
 use crate::officers::Session;
@@ -17,6 +18,14 @@ pub(super) struct Page {
     pub(super) script: &'static str,
     pub(super) site: String,
     pub(super) officer: Option<String>,
+    /// What the officer's role may open.
+    pub(super) links: Vec<Link>,
+    /// Where the officer's role begins.
+    pub(super) home: &'static str,
+    /// The role, in words.
+    pub(super) role: &'static str,
+    /// May the officer read the log's alarms?
+    pub(super) reads_log: bool,
     pub(super) csrf: String,
     pub(super) current: &'static str,
     /// Alarms about the audit log.
@@ -30,12 +39,28 @@ impl Page {
             script: assets::script(),
             site: state.config.site.to_string(),
             officer: session.map(|session| session.name.clone()),
+            links: session.map_or_else(Vec::new, |session| access::pages(session.role)),
+            home: session.map_or("/", |session| access::home(session.role)),
+            role: session.map_or("", |session| role_words(session.role)),
+            reads_log: session.is_some_and(|session| session.role.may(Act::ReadLog)),
             csrf: session
                 .map(|session| session.csrf.clone())
                 .unwrap_or_default(),
             current,
             alarms: state.watch.alarms(),
         }
+    }
+}
+
+/// A role as officers call it.
+pub(super) const fn role_words(role: Role) -> &'static str {
+    match role {
+        Role::GateOfficer => "Gate officer",
+        Role::Enroller => "Enroller",
+        Role::Supervisor => "Supervisor",
+        Role::Auditor => "Auditor",
+        Role::Administrator => "Administrator",
+        Role::KeyCustodian => "Key custodian",
     }
 }
 

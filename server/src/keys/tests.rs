@@ -188,7 +188,7 @@ async fn of_all_pairs_of_ciphertexts_none_can_be_exchanged() {
         ));
     }
     for name in ["one", "two"] {
-        let link = officers::create_setup_link(&state, "gate_officer")
+        let link = officers::create_setup_link(&state, sallyport_domain::Role::GateOfficer)
             .await
             .unwrap();
         let secret = link.rsplit('/').next().unwrap().to_owned();

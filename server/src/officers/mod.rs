@@ -1,8 +1,9 @@
 //! Officers: set-up links, sign-in, sessions. Every success and every refusal is an entry of the audit log.
 
+mod accounts;
 mod password;
 
-use sallyport_domain::{OfficerId, Timestamp};
+use sallyport_domain::{Act, OfficerId, Role, Timestamp};
 use sha2::{Digest, Sha256};
 
 use crate::audit::{self, AuditError};
@@ -11,6 +12,7 @@ use crate::sealing::{self, Place};
 use crate::state::AppState;
 use crate::store::StoreError;
 
+pub use accounts::{Account, disable, first_link, list, renewal_link};
 pub use password::{PasswordProblem, check_new_password};
 
 /// A set-up link works this long.
@@ -32,6 +34,12 @@ pub enum OfficerError {
         "This link was used already or is older than 15 minutes. Ask for a new one: sallyport-server officer setup-link"
     )]
     SetupLink,
+    /// No account goes on under this name.
+    #[error("No account goes on under this name. See: sallyport-server officer list")]
+    NoAccount,
+    /// The officer's role may not do this.
+    #[error("Your role may not do this. Whoever may is listed in docs/officers.md; ask them.")]
+    Role(Act),
     /// The name is empty, too long or taken.
     #[error("Choose another name: it is empty, longer than 100 characters, or taken.")]
     Name,
@@ -61,10 +69,27 @@ pub struct Session {
     pub officer: OfficerId,
     /// Name as colleagues know it.
     pub name: String,
+    /// What the officer is appointed to do.
+    pub role: Role,
     /// Token that forms carry.
     pub csrf: String,
     /// SHA-256 of the session token.
     pub token_sha256: String,
+}
+
+impl Session {
+    /// Goes on only if the officer's role may do it. The console asks before every handler (`console::access`); whatever acts for an
+    /// officer elsewhere asks here.
+    ///
+    /// # Errors
+    /// [`OfficerError::Role`].
+    pub const fn must(&self, act: Act) -> Result<(), OfficerError> {
+        if self.role.may(act) {
+            Ok(())
+        } else {
+            Err(OfficerError::Role(act))
+        }
+    }
 }
 
 fn sha256_hex(text: &str) -> String {
@@ -92,19 +117,30 @@ fn token() -> Result<String, OfficerError> {
 ///
 /// # Errors
 /// Database or audit log failed.
-pub async fn create_setup_link(state: &AppState, role: &str) -> Result<String, OfficerError> {
+pub async fn create_setup_link(state: &AppState, role: Role) -> Result<String, OfficerError> {
+    link(state, role, None).await
+}
+
+/// A link for a new account, or one that gives an account a new password.
+async fn link(
+    state: &AppState,
+    role: Role,
+    officer: Option<OfficerId>,
+) -> Result<String, OfficerError> {
     let secret = token()?;
     let now = state.clock.now();
     let mut write = state.store.write().await?;
     write
         .setup_token_insert(
             &sha256_hex(&secret),
-            role,
+            role.code(),
+            officer,
             now.plus_millis(SETUP_LIFETIME_MS),
         )
         .await?;
     let mut entry = audit::entry("officer_setup_link", now)?;
-    entry.decision = Some(role.to_owned());
+    entry.about = officer.map(|id| id.to_string());
+    entry.decision = Some(role.code().to_owned());
     audit::append(state, &mut write, entry, None).await?;
     write.commit().await?;
     let host = state
@@ -118,18 +154,32 @@ pub async fn create_setup_link(state: &AppState, role: &str) -> Result<String, O
     ))
 }
 
-/// Is this set-up link usable now?
+/// What an open set-up link leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setup {
+    /// A new account.
+    New,
+    /// A new password for the account of this name.
+    Renewal(String),
+}
+
+/// What this set-up link leads to; `None` when it is unknown, used or too old.
 ///
 /// # Errors
 /// The database failed.
-pub async fn setup_link_is_open(state: &AppState, secret: &str) -> Result<bool, OfficerError> {
-    Ok(state
+pub async fn setup(state: &AppState, secret: &str) -> Result<Option<Setup>, OfficerError> {
+    let row = state
         .store
-        .setup_token_is_open(&sha256_hex(secret), state.clock.now())
-        .await?)
+        .setup_token(&sha256_hex(secret), state.clock.now())
+        .await?;
+    match row.map(|row| row.officer) {
+        None => Ok(None),
+        Some(None) => Ok(Some(Setup::New)),
+        Some(Some(officer)) => Ok(name(state, officer).await?.map(Setup::Renewal)),
+    }
 }
 
-/// Creates the account that a set-up link stands for.
+/// Creates the account that a set-up link stands for, or gives an account its new password and ends its sessions.
 ///
 /// # Errors
 /// Link, name or password not acceptable; the link stays usable then.
@@ -139,41 +189,54 @@ pub async fn redeem_setup_link(
     name: &str,
     password: String,
 ) -> Result<OfficerId, OfficerError> {
-    let name = name.trim();
+    let setup = setup(state, secret).await?.ok_or(OfficerError::SetupLink)?;
+    let name = match &setup {
+        Setup::New => name.trim(),
+        Setup::Renewal(name) => name.as_str(),
+    };
     if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
         return Err(OfficerError::Name);
-    }
-    if !setup_link_is_open(state, secret).await? {
-        return Err(OfficerError::SetupLink);
     }
     check_new_password(&password, name)?;
     let hash = password::hash(password)
         .await
         .ok_or(OfficerError::Internal)?;
     let now = state.clock.now();
-    let id = OfficerId::new(now, random().map_err(|_| OfficerError::Internal)?);
-    let row = id.to_string();
-    let sealed = sealing::seal(
-        &state.keys.site,
-        1,
-        &name_place(state, &row),
-        name.as_bytes(),
-    )
-    .map_err(|_| OfficerError::Internal)?;
     let mut write = state.store.write().await?;
-    let role = write
+    let token = write
         .setup_token_use(&sha256_hex(secret), now)
         .await?
         .ok_or(OfficerError::SetupLink)?;
-    if !write
-        .officer_insert(id, &name_key(state, name), sealed, &role, &hash, now)
-        .await?
-    {
-        return Err(OfficerError::Name);
-    }
-    let mut entry = audit::entry("officer_created", now)?;
-    entry.actor = Some(row);
-    entry.decision = Some(role);
+    let (id, kind) = match token.officer {
+        Some(id) => {
+            if !write.officer_renew(id, &hash).await? {
+                return Err(OfficerError::SetupLink);
+            }
+            (id, "officer_renewed")
+        }
+        None => {
+            let id = OfficerId::new(now, random().map_err(|_| OfficerError::Internal)?);
+            let row = id.to_string();
+            let sealed = sealing::seal(
+                &state.keys.site,
+                1,
+                &name_place(state, &row),
+                name.as_bytes(),
+            )
+            .map_err(|_| OfficerError::Internal)?;
+            let key = name_key(state, name);
+            if !write
+                .officer_insert(id, &key, sealed, &token.role, &hash, now)
+                .await?
+            {
+                return Err(OfficerError::Name);
+            }
+            (id, "officer_created")
+        }
+    };
+    let mut entry = audit::entry(kind, now)?;
+    entry.actor = Some(id.to_string());
+    entry.decision = Some(token.role);
     audit::append(state, &mut write, entry, None).await?;
     write.commit().await?;
     Ok(id)
@@ -197,7 +260,7 @@ pub async fn sign_in(
         audit::record(state, entry).await?;
         Err(OfficerError::SignIn)
     };
-    let Some(officer) = officer else {
+    let Some(officer) = officer.filter(|officer| !officer.disabled) else {
         // The same work as for a known name, so that time does not tell which names exist.
         password::verify_nobody(password).await;
         return refused(None).await;
@@ -261,10 +324,15 @@ pub async fn session(state: &AppState, secret: &str) -> Result<Option<Session>, 
     if idle > 30_000 {
         state.store.session_seen(&token_sha256, now).await?;
     }
+    let Some(role) = Role::from_code(&row.role) else {
+        tracing::error!(officer = %row.officer, "the officer's role is not one of this version; no session");
+        return Ok(None);
+    };
     let name = open_name(state, row.officer, &row.name_sealed)?;
     Ok(Some(Session {
         officer: row.officer,
         name,
+        role,
         csrf: row.csrf,
         token_sha256,
     }))

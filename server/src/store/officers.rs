@@ -18,6 +18,32 @@ pub struct OfficerRow {
     pub failures: i64,
     /// No attempt is looked at before this.
     pub blocked_until: Timestamp,
+    /// The account was ended.
+    pub disabled: bool,
+}
+
+/// An account in a list.
+#[derive(Debug, Clone)]
+pub struct AccountRow {
+    /// Who.
+    pub id: OfficerId,
+    /// Sealed name.
+    pub name_sealed: Vec<u8>,
+    /// Stable name of the role.
+    pub role: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was ended.
+    pub disabled_at: Option<Timestamp>,
+}
+
+/// What a set-up token is for.
+#[derive(Debug, Clone)]
+pub struct SetupRow {
+    /// Stable name of the role.
+    pub role: String,
+    /// The account that it renews; a new one otherwise.
+    pub officer: Option<OfficerId>,
 }
 
 /// A session's row.
@@ -27,12 +53,22 @@ pub struct SessionRow {
     pub officer: OfficerId,
     /// Sealed name.
     pub name_sealed: Vec<u8>,
+    /// Stable name of the role.
+    pub role: String,
     /// Token that forms carry.
     pub csrf: String,
     /// Signed in.
     pub created_at: Timestamp,
     /// Last used.
     pub last_seen: Timestamp,
+}
+
+fn setup_row(row: &sqlx::any::AnyRow) -> Result<SetupRow, StoreError> {
+    let officer: Option<String> = row.try_get(1)?;
+    Ok(SetupRow {
+        role: row.try_get(0)?,
+        officer: officer.map(officer_id).transpose()?,
+    })
 }
 
 fn officer_id(text: String) -> Result<OfficerId, StoreError> {
@@ -67,7 +103,7 @@ impl Write<'_> {
         Ok(done.rows_affected() == 1)
     }
 
-    /// Uses a set-up token up; the role it gives, or `None` when it is unknown, used or expired.
+    /// Uses a set-up token up; what it is for, or `None` when it is unknown, used or expired.
     ///
     /// # Errors
     /// The database failed.
@@ -75,15 +111,71 @@ impl Write<'_> {
         &mut self,
         secret_sha256: &str,
         now: Timestamp,
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<SetupRow>, StoreError> {
         let row = sqlx::query(
-            "UPDATE setup_token SET used_at = $1 WHERE secret_sha256 = $2 AND used_at IS NULL AND expires_at > $1 RETURNING role",
+            "UPDATE setup_token SET used_at = $1 WHERE secret_sha256 = $2 AND used_at IS NULL AND expires_at > $1 RETURNING role, officer_id",
         )
         .bind(now.as_micros())
         .bind(secret_sha256.to_owned())
         .fetch_optional(&mut *self.transaction)
         .await?;
-        row.map(|row| Ok(row.try_get(0)?)).transpose()
+        row.map(|row| setup_row(&row)).transpose()
+    }
+
+    /// Gives an account a new password and ends its sessions; `false` when there is no such account that goes on.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn officer_renew(
+        &mut self,
+        id: OfficerId,
+        password_hash: &str,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE officer SET password_hash = $1, failures = 0, blocked_until = 0 WHERE id = $2 AND disabled_at IS NULL",
+        )
+        .bind(password_hash.to_owned())
+        .bind(id.to_string())
+        .execute(&mut *self.transaction)
+        .await?;
+        self.sessions_end(id).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Ends an account with its sessions and set-up links; `false` when it had ended.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn officer_disable(
+        &mut self,
+        id: OfficerId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE officer SET disabled_at = $1 WHERE id = $2 AND disabled_at IS NULL",
+        )
+        .bind(now.as_micros())
+        .bind(id.to_string())
+        .execute(&mut *self.transaction)
+        .await?;
+        self.sessions_end(id).await?;
+        sqlx::query("DELETE FROM setup_token WHERE officer_id = $1")
+            .bind(id.to_string())
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Ends all sessions of an account.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn sessions_end(&mut self, id: OfficerId) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM session WHERE officer_id = $1")
+            .bind(id.to_string())
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
     }
 
     /// Adds a set-up token's hash.
@@ -94,13 +186,15 @@ impl Write<'_> {
         &mut self,
         secret_sha256: &str,
         role: &str,
+        officer: Option<OfficerId>,
         expires_at: Timestamp,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO setup_token (secret_sha256, role, expires_at) VALUES ($1, $2, $3)",
+            "INSERT INTO setup_token (secret_sha256, role, officer_id, expires_at) VALUES ($1, $2, $3, $4)",
         )
         .bind(secret_sha256.to_owned())
         .bind(role.to_owned())
+        .bind(officer.map(|id| id.to_string()))
         .bind(expires_at.as_micros())
         .execute(&mut *self.transaction)
         .await?;
@@ -184,7 +278,7 @@ impl Store {
     /// The database failed.
     pub async fn officer_by_name(&self, name_key: &str) -> Result<Option<OfficerRow>, StoreError> {
         let query = sqlx::query(
-            "SELECT id, name_sealed, password_hash, failures, blocked_until FROM officer WHERE name_key = $1",
+            "SELECT id, name_sealed, password_hash, failures, blocked_until, disabled_at FROM officer WHERE name_key = $1",
         )
         .bind(name_key.to_owned());
         self.optional(query)
@@ -196,6 +290,7 @@ impl Store {
                     password_hash: row.try_get(2)?,
                     failures: row.try_get(3)?,
                     blocked_until: Timestamp::from_micros(row.try_get(4)?),
+                    disabled: row.try_get::<Option<i64>, _>(5)?.is_some(),
                 })
             })
             .transpose()
@@ -214,30 +309,58 @@ impl Store {
             .transpose()
     }
 
-    /// Could this set-up token be used now?
+    /// All accounts, oldest first.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn setup_token_is_open(
+    pub async fn officers(&self) -> Result<Vec<AccountRow>, StoreError> {
+        let query = sqlx::query(
+            "SELECT id, name_sealed, role, created_at, disabled_at FROM officer ORDER BY created_at, id",
+        );
+        self.all(query)
+            .await?
+            .into_iter()
+            .map(|row| {
+                Ok(AccountRow {
+                    id: officer_id(row.try_get(0)?)?,
+                    name_sealed: row.try_get(1)?,
+                    role: row.try_get(2)?,
+                    created_at: Timestamp::from_micros(row.try_get(3)?),
+                    disabled_at: row
+                        .try_get::<Option<i64>, _>(4)?
+                        .map(Timestamp::from_micros),
+                })
+            })
+            .collect()
+    }
+
+    /// Could this set-up token be used now, and what for?
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn setup_token(
         &self,
         secret_sha256: &str,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<SetupRow>, StoreError> {
         let query = sqlx::query(
-            "SELECT role FROM setup_token WHERE secret_sha256 = $1 AND used_at IS NULL AND expires_at > $2",
+            "SELECT role, officer_id FROM setup_token WHERE secret_sha256 = $1 AND used_at IS NULL AND expires_at > $2",
         )
         .bind(secret_sha256.to_owned())
         .bind(now.as_micros());
-        Ok(self.optional(query).await?.is_some())
+        self.optional(query)
+            .await?
+            .map(|row| setup_row(&row))
+            .transpose()
     }
 
-    /// A session with its officer.
+    /// A session with its officer, whose account goes on.
     ///
     /// # Errors
     /// The database failed.
     pub async fn session(&self, token_sha256: &str) -> Result<Option<SessionRow>, StoreError> {
         let query = sqlx::query(
-            "SELECT o.id, o.name_sealed, s.csrf, s.created_at, s.last_seen FROM session s JOIN officer o ON o.id = s.officer_id WHERE s.token_sha256 = $1",
+            "SELECT o.id, o.name_sealed, o.role, s.csrf, s.created_at, s.last_seen FROM session s JOIN officer o ON o.id = s.officer_id WHERE s.token_sha256 = $1 AND o.disabled_at IS NULL",
         )
         .bind(token_sha256.to_owned());
         self.optional(query)
@@ -246,9 +369,10 @@ impl Store {
                 Ok(SessionRow {
                     officer: officer_id(row.try_get(0)?)?,
                     name_sealed: row.try_get(1)?,
-                    csrf: row.try_get(2)?,
-                    created_at: Timestamp::from_micros(row.try_get(3)?),
-                    last_seen: Timestamp::from_micros(row.try_get(4)?),
+                    role: row.try_get(2)?,
+                    csrf: row.try_get(3)?,
+                    created_at: Timestamp::from_micros(row.try_get(4)?),
+                    last_seen: Timestamp::from_micros(row.try_get(5)?),
                 })
             })
             .transpose()

@@ -93,7 +93,7 @@ impl Console {
 
     /// Path of a fresh set-up link.
     async fn setup_path(&self) -> String {
-        let link = officers::create_setup_link(&self.state, "gate_officer")
+        let link = officers::create_setup_link(&self.state, sallyport_domain::Role::GateOfficer)
             .await
             .unwrap();
         link.strip_prefix(ORIGIN).unwrap().to_owned()

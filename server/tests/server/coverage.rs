@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
-use sallyport_domain::SubjectCategory;
+use sallyport_domain::{Role, SubjectCategory};
 use sallyport_protocol::{
     DoorOutcome, DoorReport, FailedAcquisition, Heartbeat, PROTOCOL_VERSION, RenewRequest, paths,
 };
@@ -20,7 +20,7 @@ use tower::ServiceExt as _;
 use crate::common::{Device, Gate, Rig, mate, template};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 24] = [
+const ROUTES: [(&str, &[&str]); 25] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -40,6 +40,7 @@ const ROUTES: [(&str, &[&str]); 24] = [
     ("GET /log", &["consultation"]),
     ("GET /log/alarms", &[]),
     ("GET /gates", &[]),
+    ("GET /account", &[]),
     ("GET /sign-in", &[]),
     ("POST /sign-in", &["sign_in"]),
     ("POST /sign-out", &["sign_out"]),
@@ -49,7 +50,7 @@ const ROUTES: [(&str, &[&str]); 24] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 36] = [
+const COMMANDS: [(&str, &[&str]); 38] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -73,6 +74,8 @@ const COMMANDS: [(&str, &[&str]); 36] = [
         &["templates_renewed", "templates_renewed"],
     ),
     ("officer setup-link", &["officer_setup_link"]),
+    ("officer list", &["consultation"]),
+    ("officer disable", &["officer_disabled"]),
     ("audit export", &["export"]),
     ("audit key", &[]),
     ("audit policy", &[]),
@@ -93,7 +96,7 @@ const COMMANDS: [(&str, &[&str]); 36] = [
 ];
 
 /// `METHOD path` of every route, out of the routers' own text.
-fn routes(source: &str) -> BTreeSet<String> {
+pub(crate) fn routes(source: &str) -> BTreeSet<String> {
     let names = BTreeMap::from([
         ("paths::JOIN", paths::JOIN),
         ("paths::RENEW", paths::RENEW),
@@ -166,7 +169,7 @@ async fn kinds(rig: &Rig, start: u64) -> Vec<String> {
         .collect()
 }
 
-async fn entries(rig: &Rig, start: u64) -> Vec<Entry> {
+pub(crate) async fn entries(rig: &Rig, start: u64) -> Vec<Entry> {
     let rows = rig.state.store.log_entries(start, 1_000).await.unwrap();
     rows.iter()
         .map(|(_, bytes)| Entry::from_bytes(bytes).unwrap())
@@ -208,22 +211,20 @@ impl<'a> Tried<'a> {
     }
 }
 
-const PASSWORD: &str = "a+quiet+harbour+in+june";
+pub(crate) const PASSWORD: &str = "a+quiet+harbour+in+june";
 
-async fn setup_path(rig: &Rig) -> String {
-    let link = officers::create_setup_link(&rig.state, "gate_officer")
-        .await
-        .unwrap();
+pub(crate) async fn setup_path(rig: &Rig, role: Role) -> String {
+    let link = officers::create_setup_link(&rig.state, role).await.unwrap();
     format!("/setup/{}", link.split_once("/setup/").unwrap().1)
 }
 
 pub(crate) struct Browser {
     router: Router,
-    cookie: Option<String>,
+    pub(crate) cookie: Option<String>,
 }
 
 impl Browser {
-    fn new(rig: &Rig) -> Self {
+    pub(crate) fn new(rig: &Rig) -> Self {
         Self {
             router: console::router(rig.state.clone()),
             cookie: None,
@@ -232,11 +233,16 @@ impl Browser {
 
     /// With a gate officer of its own.
     pub(crate) async fn signed_in(rig: &Rig) -> Self {
-        let setup = setup_path(rig).await;
+        Self::signed_in_as(rig, "Alex", Role::GateOfficer).await
+    }
+
+    /// With an officer of its own.
+    pub(crate) async fn signed_in_as(rig: &Rig, name: &str, role: Role) -> Self {
+        let setup = setup_path(rig, role).await;
         let mut browser = Self::new(rig);
-        let form = format!("name=Alex&password={PASSWORD}&again={PASSWORD}");
+        let form = format!("name={name}&password={PASSWORD}&again={PASSWORD}");
         assert_eq!(browser.post(&setup, &form).await.0, 303);
-        let form = format!("name=Alex&password={PASSWORD}");
+        let form = format!("name={name}&password={PASSWORD}");
         let (status, cookie) = browser.post("/sign-in", &form).await;
         assert_eq!(status, 303);
         browser.cookie = Some(cookie);
@@ -386,7 +392,7 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
     request.attachment = Some(picture(rig, &request.transaction.to_string()));
     gate.pass(&request).await;
     let passage = format!("/passages/{}", request.transaction);
-    let setup = setup_path(rig).await;
+    let setup = setup_path(rig, Role::GateOfficer).await;
     tried.ready().await;
     let mut browser = Browser::new(rig);
     browser.get(&setup).await;
@@ -439,8 +445,14 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
         .unwrap();
     assert_eq!(answer.status, 200);
     tried.left("GET /gate/v1/review").await;
-    for path in ["/log", "/log/alarms", "/gates"] {
+    for path in ["/gates", "/account"] {
         browser.get(path).await;
+        tried.left(&format!("GET {path}")).await;
+    }
+    let auditor = Browser::signed_in_as(rig, "Kim", Role::Auditor).await;
+    tried.ready().await;
+    for path in ["/log", "/log/alarms"] {
+        auditor.get(path).await;
         tried.left(&format!("GET {path}")).await;
     }
     let (status, _) = browser.post("/sign-out", &format!("csrf={csrf}")).await;
@@ -615,7 +627,7 @@ async fn silence_return_and_wrong_clocks_of_gates_are_entries_with_begin_and_end
     );
 }
 
-fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sallyport-server"));
     command.stdin(Stdio::null());
     command
@@ -717,6 +729,7 @@ async fn every_command_leaves_its_entries() {
     let mut write = rig.state.store.write().await.unwrap();
     write.stream_take("siem", "test", now, now).await.unwrap();
     write.commit().await.unwrap();
+    Browser::signed_in(&rig).await;
     let mut tried = Tried::new(&rig, &COMMANDS).await;
     let export = export.display().to_string();
     let mut key = program();
@@ -738,6 +751,8 @@ async fn every_command_leaves_its_entries() {
         "registry retire-key 1",
         "registry renew-templates",
         "officer setup-link",
+        "officer list",
+        "officer disable Alex",
         &format!("audit export {export}"),
         "audit key",
         "audit policy",

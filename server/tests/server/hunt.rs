@@ -231,7 +231,7 @@ async fn nothing_of_a_person_is_readable_on_disk_in_logs_or_in_a_core_dump() {
         .await;
     let mut canaries = canaries();
     canaries.extend(stored(&rig).await);
-    let link = officers::create_setup_link(&rig.state, "gate_officer")
+    let link = officers::create_setup_link(&rig.state, sallyport_domain::Role::GateOfficer)
         .await
         .unwrap();
     let secret = link.rsplit('/').next().unwrap();

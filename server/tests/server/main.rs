@@ -20,6 +20,7 @@ mod irises;
 mod joining;
 mod keys;
 mod log;
+mod officers;
 mod outside;
 mod passages;
 mod promises;

@@ -30,6 +30,8 @@ mod keys;
 #[path = "../server/log.rs"]
 mod log;
 mod moving;
+#[path = "../server/officers.rs"]
+mod officers;
 #[path = "../server/outside.rs"]
 mod outside;
 #[path = "../server/passages.rs"]

@@ -136,7 +136,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     }
 
     step("The console");
-    let link = site.server_command(&["officer", "setup-link"])?;
+    let link = site.server_command(&["officer", "setup-link", "--role", "supervisor"])?;
     println!(
         "   Make the first officer's account (works once, 15 minutes):\n   {}\n   Your browser will warn: the certificate is this demo's own. The passages repeat every two minutes. Ctrl-C ends the demo.",
         link.lines().last().unwrap_or_default()

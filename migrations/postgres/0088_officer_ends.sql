@@ -1,0 +1,3 @@
+-- Accounts can be ended, and a set-up link can renew an account that exists.
+ALTER TABLE officer ADD COLUMN disabled_at BIGINT;
+ALTER TABLE setup_token ADD COLUMN officer_id TEXT REFERENCES officer (id);
