@@ -31,7 +31,7 @@ use crate::{audit, installation};
 const FORMAT: u32 = 1;
 
 /// Of no use after a restore, or dangerous.
-const TRANSIENT: &[&str] = &["session", "setup_token", "join_token"];
+const TRANSIENT: &[&str] = &["session", "setup_token", "join_token", "ceremony"];
 
 /// Longest line of a backup: a row with a sealed picture.
 const MAX_LINE: u64 = 256 * 1024 * 1024;

@@ -32,6 +32,61 @@ pub struct Config {
     /// encrypted one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_unlocked_memory: bool,
+    /// Rules for officers.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub officers: OfficerRules,
+}
+
+fn is_default(rules: &OfficerRules) -> bool {
+    *rules == OfficerRules::default()
+}
+
+/// Rules for officers' accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OfficerRules {
+    /// Memory of a password's hash (argon2id) in MiB, at least 19.
+    pub password_memory_mib: u32,
+    /// Passes of a password's hash, at least 2.
+    pub password_passes: u32,
+}
+
+impl Default for OfficerRules {
+    /// 64 MiB and 3 passes: about 0.1 s on a small server.
+    fn default() -> Self {
+        Self {
+            password_memory_mib: 64,
+            password_passes: 3,
+        }
+    }
+}
+
+impl OfficerRules {
+    /// The weakest that is allowed (OWASP): 19 MiB, 2 passes, 1 lane.
+    pub const FLOOR: Self = Self {
+        password_memory_mib: 19,
+        password_passes: 2,
+    };
+
+    /// Refuses what is too weak, or so strong that no server bears it.
+    fn check(self) -> anyhow::Result<()> {
+        let floor = Self::FLOOR;
+        if self.password_memory_mib < floor.password_memory_mib
+            || self.password_passes < floor.password_passes
+        {
+            bail!(
+                "[officers] in server.toml makes passwords easy to guess from a stolen database: password_memory_mib must be at least {} and password_passes at least {}",
+                floor.password_memory_mib,
+                floor.password_passes
+            );
+        }
+        if self.password_memory_mib > 1_024 || self.password_passes > 16 {
+            bail!(
+                "[officers] in server.toml asks for more than a sign-in can bear: password_memory_mib may be up to 1024 and password_passes up to 16"
+            );
+        }
+        Ok(())
+    }
 }
 
 impl Config {
@@ -56,7 +111,9 @@ impl Config {
     /// # Errors
     /// Not valid.
     pub fn parse(text: &str) -> anyhow::Result<Self> {
-        toml::from_str(text).context("the configuration is not valid")
+        let config: Self = toml::from_str(text).context("the configuration is not valid")?;
+        config.officers.check()?;
+        Ok(config)
     }
 
     /// The configuration as text, without the database address, which may hold a password.

@@ -169,6 +169,17 @@ pub(crate) async fn of_gates(
     response
 }
 
+/// An attempt to sign in that was not even looked at.
+pub(crate) async fn of_attempt(state: &AppState, actor: Option<String>, code: &str) {
+    let kind = Kind {
+        gate: None,
+        actor,
+        route: "POST /sign-in".to_owned(),
+        code: code.to_owned(),
+    };
+    note(state, kind).await;
+}
+
 /// For the console's routes; `officer` finds who is signed in.
 pub(crate) async fn of_console(state: &AppState, request: Request, next: Next) -> Response {
     let route = route(&request);

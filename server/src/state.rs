@@ -14,6 +14,7 @@ use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::installation::Keys;
+use crate::officers::Guessing;
 use crate::presence::WrongClocks;
 use crate::refusals::Refusals;
 use crate::store::Store;
@@ -66,6 +67,8 @@ pub struct Inner {
     pub watch: LogWatch,
     /// Refusals that are being counted before they are logged.
     pub refusals: Refusals,
+    /// Attempts at passwords.
+    pub guessing: Guessing,
     /// Gates whose clocks differ from the server's.
     pub wrong_clocks: WrongClocks,
     /// Pictures whose showing is in the log already, by officer.
@@ -134,6 +137,7 @@ impl AppState {
             live: broadcast::Sender::new(LIVE_CAPACITY),
             watch: LogWatch::default(),
             refusals: Refusals::default(),
+            guessing: Guessing::default(),
             wrong_clocks: WrongClocks::default(),
             looks: std::sync::Mutex::default(),
             reviewed: Notify::new(),

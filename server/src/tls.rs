@@ -64,6 +64,10 @@ pub fn gate_config(
     Ok(Arc::new(config))
 }
 
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub std::net::IpAddr);
+
 /// TLS for the console port.
 ///
 /// # Errors
@@ -133,9 +137,11 @@ async fn connection(
         .and_then(<[CertificateDer<'static>]>::first)
         .map(|certificate| certificate.clone().into_owned());
     let peer_certificate = PeerCertificate(certificate);
+    let peer_address = PeerAddress(peer.ip());
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer_certificate.clone());
+        request.extensions_mut().insert(peer_address);
         router.clone().oneshot(request)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

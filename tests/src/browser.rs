@@ -6,8 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
+use http::Method;
 use serde_json::{Value, json};
+use url::{ParseError, Url};
 
 use crate::installation::{Checkout, Running, free_port};
 
@@ -71,6 +74,18 @@ impl Browser {
             axe,
             _driver: driver,
         })
+    }
+
+    /// Puts a security key of Chromium's own into the browser: with a PIN that is always right, as WebDriver's WebAuthn extension says.
+    ///
+    /// # Errors
+    /// The browser failed.
+    pub async fn put_security_key_in(&self) -> anyhow::Result<()> {
+        self.client
+            .issue_cmd(VirtualAuthenticator)
+            .await
+            .map(drop)
+            .context("adding a virtual authenticator")
     }
 
     /// Waits up to 30 s for an element.
@@ -149,5 +164,28 @@ impl Browser {
             .await
             .context("running axe-core")?;
         serde_json::from_value(found).context("axe-core's answer")
+    }
+}
+
+/// `Add Virtual Authenticator` of W3C Web Authentication, level 2, 11.3.
+#[derive(Debug)]
+struct VirtualAuthenticator;
+
+impl WebDriverCompatibleCommand for VirtualAuthenticator {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        let session = session.unwrap_or_default();
+        base.join(&format!("session/{session}/webauthn/authenticator"))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        let body = json!({
+            "protocol": "ctap2",
+            "transport": "usb",
+            "hasResidentKey": false,
+            "hasUserVerification": true,
+            "isUserConsenting": true,
+            "isUserVerified": true,
+        });
+        (Method::POST, Some(body.to_string()))
     }
 }

@@ -55,10 +55,13 @@ async fn an_officer_sets_up_signs_in_reviews_and_signs_out() {
     checkout
         .run("sallyport-gate", ["import", &enrol, "--state", &station])
         .unwrap();
-    let link = site
-        .server_command(&["officer", "setup-link", "--role", "supervisor"])
-        .unwrap();
-    let link = link.lines().last().unwrap().to_owned();
+    let invite = |role: &str| {
+        let said = site
+            .server_command(&["officer", "setup-link", "--role", role])
+            .unwrap();
+        said.lines().last().unwrap().to_owned()
+    };
+    let (link, other_link) = (invite("supervisor"), invite("gate_officer"));
 
     // Set up and sign in.
     let browser = Browser::start(folder.path(), 1280, 900, false)
@@ -85,6 +88,23 @@ async fn an_officer_sets_up_signs_in_reviews_and_signs_out() {
     browser.fill("#name", "Officer Example").await.unwrap();
     browser.fill("#password", PASSWORD).await.unwrap();
     browser.click("main button").await.unwrap();
+
+    // A supervisor needs a security key before anything else is open.
+    browser.wait("#label").await.unwrap();
+    assert!(browser.text().await.unwrap().contains("Add one now"));
+    checked(&browser, "account-without-key", &shots).await;
+    browser.put_security_key_in().await.unwrap();
+    browser.fill("#label", "On my key ring").await.unwrap();
+    browser.click("#key").await.unwrap();
+    browser.wait("nav a[href='/log']").await.unwrap();
+    assert!(browser.text().await.unwrap().contains("On my key ring"));
+    browser
+        .click("form[action='/account/codes/new'] button")
+        .await
+        .unwrap();
+    browser.wait("svg.qr").await.unwrap();
+    checked(&browser, "account", &shots).await;
+    browser.click("nav a[href='/']").await.unwrap();
     browser.wait("#passages").await.unwrap();
     checked(&browser, "live-empty", &shots).await;
 
@@ -100,8 +120,17 @@ async fn an_officer_sets_up_signs_in_reviews_and_signs_out() {
     browser.wait(".passage.refer.open").await.unwrap();
     checked(&browser, "live", &shots).await;
 
-    // Another window in dark colours on a narrow screen, not signed in, sees nothing.
+    // Another officer's window in dark colours on a narrow screen; before signing in it sees nothing.
     let other = Browser::start(folder.path(), 420, 900, true).await.unwrap();
+    other.client.goto(&other_link).await.unwrap();
+    other.fill("#name", "Officer Other").await.unwrap();
+    other.fill("#password", PASSWORD).await.unwrap();
+    other.fill("#again", PASSWORD).await.unwrap();
+    other.click("main button").await.unwrap();
+    other
+        .wait("input[autocomplete=current-password]")
+        .await
+        .unwrap();
     let live = browser.client.current_url().await.unwrap();
     other.client.goto(live.as_str()).await.unwrap();
     other
@@ -109,7 +138,7 @@ async fn an_officer_sets_up_signs_in_reviews_and_signs_out() {
         .await
         .unwrap();
     checked(&other, "sign-in-dark", &shots).await;
-    other.fill("#name", "Officer Example").await.unwrap();
+    other.fill("#name", "Officer Other").await.unwrap();
     other.fill("#password", PASSWORD).await.unwrap();
     other.click("main button").await.unwrap();
     other.wait(".passage.refer").await.unwrap();
@@ -179,6 +208,17 @@ async fn an_officer_sets_up_signs_in_reviews_and_signs_out() {
         .wait("input[autocomplete=current-password]")
         .await
         .unwrap();
+
+    // Password, then the security key.
+    browser.fill("#name", "Officer Example").await.unwrap();
+    browser.fill("#password", PASSWORD).await.unwrap();
+    browser.click("main button").await.unwrap();
+    browser.wait("#key[data-act=show]").await.unwrap();
+    let asked = browser.client.current_url().await.unwrap();
+    assert_eq!(asked.path(), "/sign-in/second");
+    checked(&browser, "second-factor", &shots).await;
+    browser.click("#key").await.unwrap();
+    browser.wait("#passages").await.unwrap();
     browser.client.close().await.unwrap();
 
     let (_, said) = site.verified_log("export").unwrap();

@@ -1,13 +1,14 @@
 //! Who may use which route of the console. A route without a line here is refused to everybody.
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use sallyport_domain::{Act, Role};
 
 use super::guard::current;
 use super::pages::Trouble;
+use crate::officers::Session;
 use crate::refusals;
 use crate::state::AppState;
 
@@ -38,10 +39,23 @@ const ROUTES: &[(&str, Need)] = &[
     ("GET /assets/{name}", Need::Nothing),
     ("GET /sign-in", Need::Nothing),
     ("POST /sign-in", Need::Nothing),
+    ("GET /sign-in/second", Need::Nothing),
+    ("POST /sign-in/code", Need::Nothing),
+    ("POST /sign-in/key/ask", Need::Nothing),
+    ("POST /sign-in/key", Need::Nothing),
     ("GET /setup/{secret}", Need::Nothing),
     ("POST /setup/{secret}", Need::Nothing),
     ("POST /sign-out", Need::Officer),
     ("GET /account", Need::Officer),
+    ("POST /account/confirm", Need::Officer),
+    ("POST /account/confirm/ask", Need::Officer),
+    ("POST /account/confirm/key", Need::Officer),
+    ("POST /account/password", Need::Officer),
+    ("POST /account/keys/ask", Need::Officer),
+    ("POST /account/keys", Need::Officer),
+    ("POST /account/keys/remove", Need::Officer),
+    ("POST /account/codes/new", Need::Officer),
+    ("POST /account/codes", Need::Officer),
     ("GET /", Need::Any(&[Act::WatchGates])),
     ("GET /live/events", Need::Any(&[Act::WatchGates])),
     ("GET /passages/{id}", Need::Any(&[Act::ConsultSubject])),
@@ -87,11 +101,17 @@ pub(super) struct Link {
     pub(super) current: &'static str,
 }
 
-/// The pages that this role may open.
-pub(super) fn pages(role: Role) -> Vec<Link> {
+/// May this session use a route of this need? Without the hardware key that its role needs, only the officer's own account.
+fn lets_through(need: Need, session: &Session) -> bool {
+    need.met_by(session.role)
+        && (session.is_whole() || matches!(need, Need::Nothing | Need::Officer))
+}
+
+/// The pages that this officer may open.
+pub(super) fn pages(session: &Session) -> Vec<Link> {
     PAGES
         .into_iter()
-        .filter(|(path, _, _)| need("GET", path).is_some_and(|need| need.met_by(role)))
+        .filter(|(path, _, _)| need("GET", path).is_some_and(|need| lets_through(need, session)))
         .map(|(path, words, current)| Link {
             path,
             words,
@@ -100,9 +120,9 @@ pub(super) fn pages(role: Role) -> Vec<Link> {
         .collect()
 }
 
-/// The page at which this role begins.
-pub(super) fn home(role: Role) -> &'static str {
-    pages(role).first().map_or("/account", |link| link.path)
+/// The page at which this officer begins.
+pub(super) fn home(session: &Session) -> &'static str {
+    pages(session).first().map_or("/account", |link| link.path)
 }
 
 /// Lets through only whom the table lets through; the handler finds the session among the request's extensions.
@@ -127,13 +147,16 @@ pub(super) async fn check(
         return next.run(request).await;
     }
     match current(request.headers(), &state).await {
-        Ok(Some(session)) if need.met_by(session.role) => {
+        Ok(Some(session)) if lets_through(need, &session) => {
             request.extensions_mut().insert(session);
             next.run(request).await
         }
+        Ok(Some(session)) if need.met_by(session.role) => {
+            let refused = Trouble::needs_key(&state, &session).into_response();
+            refusals::marked(refused, "needs_key")
+        }
         Ok(Some(session)) => {
             let refused = Trouble::not_for_role(&state, Some(&session)).into_response();
-            debug_assert_eq!(refused.status(), StatusCode::FORBIDDEN);
             refusals::marked(refused, "not_for_role")
         }
         Ok(None) => refusals::marked(Redirect::to("/sign-in").into_response(), "not_signed_in"),

@@ -42,6 +42,20 @@ static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
     )
 });
 
+static KEYS: LazyLock<Asset> = LazyLock::new(|| {
+    asset(
+        "keys",
+        "js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../assets/keys.js"),
+    )
+});
+
+/// Path of the script that speaks with hardware keys.
+pub(super) fn keys() -> &'static str {
+    &KEYS.path
+}
+
 /// Path of the style sheet.
 pub(super) fn style() -> &'static str {
     &STYLE.path
@@ -55,7 +69,7 @@ pub(super) fn script() -> &'static str {
 /// Serves an asset; its name changes with its content, so it may be kept for ever.
 pub(super) async fn serve(Path(name): Path<String>) -> Response {
     let wanted = format!("/assets/{name}");
-    match [&*STYLE, &*SCRIPT]
+    match [&*STYLE, &*SCRIPT, &*KEYS]
         .into_iter()
         .find(|asset| asset.path == wanted)
     {

@@ -15,6 +15,9 @@ use crate::state::AppState;
 /// The session cookie. The prefix makes browsers insist on Secure, Path=/ and no Domain.
 const COOKIE: &str = "__Host-sallyport";
 
+/// Between password and second factor.
+const STEP_COOKIE: &str = "__Host-sallyport-step";
+
 const HEADERS: [(&str, &str); 8] = [
     (
         "content-security-policy",
@@ -104,20 +107,28 @@ impl FromRequestParts<AppState> for Officer {
     }
 }
 
-/// The session that the cookie stands for.
-pub(crate) async fn current(
-    headers: &HeaderMap,
-    state: &AppState,
-) -> Result<Option<Session>, Response> {
-    let cookie = headers
+fn cookie(headers: &HeaderMap, wanted: &str) -> Option<String> {
+    headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| *name == COOKIE)
-        .map(|(_, token)| token.to_owned());
-    match cookie {
+        .find(|(name, _)| *name == wanted)
+        .map(|(_, token)| token.to_owned())
+}
+
+/// The token of a sign-in that waits for its second factor.
+pub(super) fn step(headers: &HeaderMap) -> Option<String> {
+    cookie(headers, STEP_COOKIE)
+}
+
+/// The session that the cookie stands for.
+pub(crate) async fn current(
+    headers: &HeaderMap,
+    state: &AppState,
+) -> Result<Option<Session>, Response> {
+    match cookie(headers, COOKIE) {
         Some(token) => officers::session(state, &token)
             .await
             .map_err(|error| Trouble::server(state, &error).into_response()),
@@ -141,6 +152,11 @@ pub(super) fn check_csrf(session: &Session, sent: &str) -> Result<(), Response> 
 /// The Set-Cookie value of a new session.
 pub(super) fn set_cookie(token: &str) -> String {
     format!("{COOKIE}={token}; Path=/; Secure; HttpOnly; SameSite=Strict")
+}
+
+/// The Set-Cookie value of a sign-in that waits for its second factor.
+pub(super) fn set_step(token: &str) -> String {
+    format!("{STEP_COOKIE}={token}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=300")
 }
 
 /// The Set-Cookie value that removes the session.

@@ -148,7 +148,8 @@ fn ongoing(
             loop {
                 let received = receiver.recv().await;
                 match current(&headers, &state).await {
-                    Ok(Some(session)) if session.role.may(Act::WatchGates) => {}
+                    Ok(Some(session))
+                        if session.is_whole() && session.role.may(Act::WatchGates) => {}
                     Ok(Some(_) | None) | Err(_) => return None,
                 }
                 let event = match received {

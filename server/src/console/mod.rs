@@ -9,6 +9,7 @@ mod guard;
 mod live;
 mod pages;
 mod passage;
+mod second;
 mod slip;
 mod view;
 
@@ -37,7 +38,20 @@ pub fn router(state: AppState) -> Router {
         .route("/log/alarms", get(alarms::page))
         .route("/gates", get(pages::gates))
         .route("/account", get(account::page))
-        .route("/sign-in", get(pages::sign_in_page).post(pages::sign_in))
+        .route("/account/confirm", post(account::confirm))
+        .route("/account/confirm/ask", post(account::ask_again))
+        .route("/account/confirm/key", post(account::confirm_by_key))
+        .route("/account/password", post(account::password))
+        .route("/account/keys/ask", post(account::ask_new_key))
+        .route("/account/keys", post(account::add_key))
+        .route("/account/keys/remove", post(account::remove_key))
+        .route("/account/codes/new", post(account::new_codes))
+        .route("/account/codes", post(account::confirm_codes))
+        .route("/sign-in", get(second::sign_in_page).post(second::sign_in))
+        .route("/sign-in/second", get(second::second_page))
+        .route("/sign-in/code", post(second::by_code))
+        .route("/sign-in/key/ask", post(second::ask_key))
+        .route("/sign-in/key", post(second::key_answered))
         .route("/sign-out", post(pages::sign_out))
         .route("/setup/{secret}", get(pages::setup_page).post(pages::setup))
         .route("/assets/{name}", get(assets::serve))

@@ -3,13 +3,12 @@
 use askama::Template;
 use axum::Form;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use sallyport_transparency::Entry;
 use serde::Deserialize;
 
-use super::access::home;
-use super::guard::{Officer, check_csrf, clear_cookie, current, set_cookie};
+use super::guard::{Officer, check_csrf, clear_cookie};
 use super::view::{Page, date_and_time, html};
 use crate::audit;
 use crate::officers::{self, OfficerError, Session, Setup};
@@ -81,6 +80,17 @@ impl Trouble {
         )
     }
 
+    /// The role needs a hardware key, and this session was opened without.
+    pub(super) fn needs_key(state: &AppState, session: &Session) -> Self {
+        Self::shown_to(
+            state,
+            Some(session),
+            StatusCode::FORBIDDEN,
+            "Add your security key first",
+            "Your role works only with a security key, and this session was opened without one, so nothing was done and nothing is shown. Add a key on your account page; if the account has one already, sign out and sign in with it.",
+        )
+    }
+
     /// No such page or record.
     pub(super) fn not_found(state: &AppState) -> Self {
         Self::new(
@@ -102,63 +112,20 @@ pub(super) async fn not_found(State(state): State<AppState>) -> Trouble {
     Trouble::not_found(&state)
 }
 
-#[derive(Template)]
-#[template(path = "sign_in.html")]
-struct SignInPage {
-    page: Page,
-    problem: Option<String>,
-}
-
-pub(super) async fn sign_in_page(
-    State(state): State<AppState>,
-    headers: HeaderMap,
-) -> Result<Response, Response> {
-    if let Some(session) = current(&headers, &state).await? {
-        return Ok(Redirect::to(home(session.role)).into_response());
-    }
-    Ok(html(
-        &state,
-        &SignInPage {
-            page: Page::new(&state, None, ""),
-            problem: None,
-        },
-    ))
-}
-
-#[derive(Deserialize)]
-pub(super) struct SignInForm {
-    name: String,
-    password: String,
-}
-
-pub(super) async fn sign_in(
-    State(state): State<AppState>,
-    Form(form): Form<SignInForm>,
-) -> Response {
-    match officers::sign_in(&state, &form.name, form.password).await {
-        Ok(token) => (
-            [(header::SET_COOKIE, set_cookie(&token))],
-            Redirect::to("/sign-in"),
-        )
-            .into_response(),
-        Err(error) => {
-            let page = SignInPage {
-                page: Page::new(&state, None, ""),
-                problem: Some(error.to_string()),
-            };
-            refused(&error, html(&state, &page))
-        }
-    }
-}
-
-fn refused(error: &OfficerError, mut page: Response) -> Response {
+pub(super) fn refused(error: &OfficerError, mut page: Response) -> Response {
     *page.status_mut() = match error {
         OfficerError::SignIn => StatusCode::UNAUTHORIZED,
-        OfficerError::SetupLink => StatusCode::GONE,
-        OfficerError::Name | OfficerError::NoAccount | OfficerError::Password(_) => {
-            StatusCode::BAD_REQUEST
-        }
-        OfficerError::Role(_) => StatusCode::FORBIDDEN,
+        OfficerError::SetupLink | OfficerError::Late => StatusCode::GONE,
+        OfficerError::Name
+        | OfficerError::NoAccount
+        | OfficerError::Label
+        | OfficerError::Differ
+        | OfficerError::LastKey
+        | OfficerError::CopiedKey
+        | OfficerError::NoKeys
+        | OfficerError::Password(_) => StatusCode::BAD_REQUEST,
+        OfficerError::Code | OfficerError::Key => StatusCode::UNAUTHORIZED,
+        OfficerError::Role(_) | OfficerError::Stale => StatusCode::FORBIDDEN,
         OfficerError::Store(_) | OfficerError::Audit(_) | OfficerError::Internal => {
             tracing::error!(error = %error, "an account request failed");
             StatusCode::SERVICE_UNAVAILABLE

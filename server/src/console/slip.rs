@@ -93,7 +93,7 @@ pub(super) async fn page(
 }
 
 /// The dark modules as one path of unit squares, and the width with the quiet zone.
-fn matrix(text: &str) -> Result<(String, usize), qrcode::types::QrError> {
+pub(super) fn matrix(text: &str) -> Result<(String, usize), qrcode::types::QrError> {
     let code = QrCode::with_error_correction_level(text.as_bytes(), EcLevel::M)?;
     let width = code.width();
     let mut path = String::new();

@@ -16,6 +16,7 @@ use crate::store::passages::PassageRow;
 pub(super) struct Page {
     pub(super) style: &'static str,
     pub(super) script: &'static str,
+    pub(super) keys: &'static str,
     pub(super) site: String,
     pub(super) officer: Option<String>,
     /// What the officer's role may open.
@@ -37,12 +38,14 @@ impl Page {
         Self {
             style: assets::style(),
             script: assets::script(),
+            keys: assets::keys(),
             site: state.config.site.to_string(),
             officer: session.map(|session| session.name.clone()),
-            links: session.map_or_else(Vec::new, |session| access::pages(session.role)),
-            home: session.map_or("/", |session| access::home(session.role)),
+            links: session.map_or_else(Vec::new, access::pages),
+            home: session.map_or("/", access::home),
             role: session.map_or("", |session| role_words(session.role)),
-            reads_log: session.is_some_and(|session| session.role.may(Act::ReadLog)),
+            reads_log: session
+                .is_some_and(|session| session.is_whole() && session.role.may(Act::ReadLog)),
             csrf: session
                 .map(|session| session.csrf.clone())
                 .unwrap_or_default(),

@@ -1,7 +1,10 @@
 //! Officers: set-up links, sign-in, sessions. Every success and every refusal is an entry of the audit log.
 
 mod accounts;
+mod factors;
+mod guessing;
 mod password;
+mod sign_in;
 
 use sallyport_domain::{Act, OfficerId, Role, Timestamp};
 use sha2::{Digest, Sha256};
@@ -13,7 +16,16 @@ use crate::state::AppState;
 use crate::store::StoreError;
 
 pub use accounts::{Account, disable, first_link, list, renewal_link};
+pub use factors::{
+    Factors, HardwareKey, NewCodes, add_key, confirm_codes, factors, new_codes, new_key,
+    remove_key, waiting_codes,
+};
+pub use guessing::Guessing;
 pub use password::{PasswordProblem, check_new_password};
+pub use sign_in::{
+    Credentials, Proof, Second, SignedIn, ask_again, ask_key, change_password, confirm,
+    key_answered, outstanding_second, second_by_code, sign_in,
+};
 
 /// A set-up link works this long.
 pub const SETUP_LIFETIME_MS: i64 = 15 * 60 * 1_000;
@@ -21,10 +33,8 @@ pub const SETUP_LIFETIME_MS: i64 = 15 * 60 * 1_000;
 pub const IDLE_LIMIT_MS: i64 = 15 * 60 * 1_000;
 /// A session ends after a shift, whatever happens.
 pub const ABSOLUTE_LIMIT_MS: i64 = 8 * 60 * 60 * 1_000;
-/// Wrong passwords that cost no delay.
-const FREE_FAILURES: i64 = 3;
-/// The longest delay after wrong passwords.
-const LONGEST_DELAY_MS: i64 = 15 * 60 * 1_000;
+/// Acts that need it are open this long after the officer proved to be there.
+pub const FRESH_MS: i64 = 5 * 60 * 1_000;
 
 /// Why an officer's request failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +61,35 @@ pub enum OfficerError {
         "Name or password is wrong, or there were too many attempts. Wait a moment and try again."
     )]
     SignIn,
+    /// Typed twice, differently.
+    #[error("The two passwords differ.")]
+    Differ,
+    /// A wrong or used one-time code.
+    #[error("This code is wrong or was used already. Wait for the next one.")]
+    Code,
+    /// A hardware key's answer was not accepted.
+    #[error(
+        "The security key was not accepted. Use the key of this account, with its PIN, and try again."
+    )]
+    Key,
+    /// A key that is copied to other devices.
+    #[error("This passkey can be copied to other devices. Use a hardware key that keeps it.")]
+    CopiedKey,
+    /// The last key of an account, or none of it.
+    #[error("A key can be removed only while the account has another one.")]
+    LastKey,
+    /// A key without a proper name.
+    #[error("Give the key a name of up to 60 characters.")]
+    Label,
+    /// The question was asked too long ago, or was answered.
+    #[error("That took longer than five minutes or was answered already. Begin again.")]
+    Late,
+    /// The act needs a fresh proof.
+    #[error("Prove first that you are still there: on your account page.")]
+    Stale,
+    /// Host name of the configuration.
+    #[error("Security keys need a host name in server.toml that is a name, not an address.")]
+    NoKeys,
     /// The database failed.
     #[error("The database cannot be reached. Try again; if it lasts, call the administrator.")]
     Store(#[from] StoreError),
@@ -75,6 +114,49 @@ pub struct Session {
     pub csrf: String,
     /// SHA-256 of the session token.
     pub token_sha256: String,
+    /// What it was opened with.
+    pub level: Level,
+    /// When the officer last proved to be there.
+    pub fresh_at: Timestamp,
+}
+
+/// What a session was opened with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// A password alone.
+    Password,
+    /// Password and one-time code.
+    Code,
+    /// Password and hardware key.
+    Key,
+}
+
+impl Level {
+    const fn number(self) -> i64 {
+        match self {
+            Self::Password => 1,
+            Self::Code => 2,
+            Self::Key => 3,
+        }
+    }
+
+    const fn from_number(number: i64) -> Option<Self> {
+        match number {
+            1 => Some(Self::Password),
+            2 => Some(Self::Code),
+            3 => Some(Self::Key),
+            _ => None,
+        }
+    }
+
+    /// The word in the log.
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Password => "password",
+            Self::Code => "password+code",
+            Self::Key => "password+key",
+        }
+    }
 }
 
 impl Session {
@@ -89,6 +171,24 @@ impl Session {
         } else {
             Err(OfficerError::Role(act))
         }
+    }
+
+    /// Goes on only within five minutes after the officer proved to be there.
+    ///
+    /// # Errors
+    /// [`OfficerError::Stale`].
+    pub fn fresh(&self, now: Timestamp) -> Result<(), OfficerError> {
+        if (0..=FRESH_MS).contains(&now.millis_since(self.fresh_at)) {
+            Ok(())
+        } else {
+            Err(OfficerError::Stale)
+        }
+    }
+
+    /// Was it opened with what the role needs? If not, only the account page is open, to add a hardware key.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.level == Level::Key || !self.role.needs_hardware_key()
     }
 }
 
@@ -154,6 +254,18 @@ async fn link(
     ))
 }
 
+/// Checks a new password against the rules, with what a guesser knows about officer and site.
+fn check_password(
+    state: &AppState,
+    password: &str,
+    name: &str,
+    second_factor: bool,
+) -> Result<(), PasswordProblem> {
+    let mut context = vec![name, state.config.site.as_str()];
+    context.extend(state.config.hostnames.iter().map(String::as_str));
+    check_new_password(password, &context, second_factor)
+}
+
 /// What an open set-up link leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Setup {
@@ -197,8 +309,9 @@ pub async fn redeem_setup_link(
     if name.is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control) {
         return Err(OfficerError::Name);
     }
-    check_new_password(&password, name)?;
-    let hash = password::hash(password)
+    // The second factors of a renewed account go, so its password stands alone.
+    check_password(state, &password, name, false)?;
+    let hash = password::hash(password, state.config.officers)
         .await
         .ok_or(OfficerError::Internal)?;
     let now = state.clock.now();
@@ -212,6 +325,8 @@ pub async fn redeem_setup_link(
             if !write.officer_renew(id, &hash).await? {
                 return Err(OfficerError::SetupLink);
             }
+            write.officer_factors_delete(id).await?;
+            state.guessing.forget(&name_key(state, name));
             (id, "officer_renewed")
         }
         None => {
@@ -242,71 +357,6 @@ pub async fn redeem_setup_link(
     Ok(id)
 }
 
-/// Checks a password and opens a session; returns the session token for the cookie.
-///
-/// # Errors
-/// [`OfficerError::SignIn`] for anything wrong with name or password.
-pub async fn sign_in(
-    state: &AppState,
-    name: &str,
-    password: String,
-) -> Result<String, OfficerError> {
-    let now = state.clock.now();
-    let officer = state.store.officer_by_name(&name_key(state, name)).await?;
-    let refused = |about: Option<OfficerId>| async move {
-        let mut entry = audit::entry("sign_in", now)?;
-        entry.actor = about.map(|id| id.to_string());
-        entry.decision = Some("refuse".to_owned());
-        audit::record(state, entry).await?;
-        Err(OfficerError::SignIn)
-    };
-    let Some(officer) = officer.filter(|officer| !officer.disabled) else {
-        // The same work as for a known name, so that time does not tell which names exist.
-        password::verify_nobody(password).await;
-        return refused(None).await;
-    };
-    if now < officer.blocked_until {
-        return refused(Some(officer.id)).await;
-    }
-    let (right, rehash) = password::verify(password, officer.password_hash).await;
-    if !right {
-        let failures = officer.failures.saturating_add(1);
-        let mut write = state.store.write().await?;
-        write
-            .officer_checked(officer.id, failures, now.plus_millis(delay_ms(failures)))
-            .await?;
-        write.commit().await?;
-        return refused(Some(officer.id)).await;
-    }
-    let secret = token()?;
-    let mut write = state.store.write().await?;
-    write
-        .officer_checked(officer.id, 0, Timestamp::from_micros(0))
-        .await?;
-    if let Some(hash) = rehash {
-        write.officer_rehash(officer.id, &hash).await?;
-    }
-    write
-        .session_insert(&sha256_hex(&secret), officer.id, &token()?, now)
-        .await?;
-    let mut entry = audit::entry("sign_in", now)?;
-    entry.actor = Some(officer.id.to_string());
-    entry.decision = Some("grant".to_owned());
-    audit::append(state, &mut write, entry, None).await?;
-    write.commit().await?;
-    Ok(secret)
-}
-
-/// Delay after this many wrong passwords in a row: none at first, then 1 s, 2 s, 4 s … 15 min.
-fn delay_ms(failures: i64) -> i64 {
-    let beyond = failures - FREE_FAILURES;
-    if beyond <= 0 {
-        0
-    } else {
-        (1_000_i64 << (beyond - 1).min(20)).min(LONGEST_DELAY_MS)
-    }
-}
-
 /// The session of a cookie's token, if it is alive; notes its use.
 ///
 /// # Errors
@@ -328,6 +378,9 @@ pub async fn session(state: &AppState, secret: &str) -> Result<Option<Session>, 
         tracing::error!(officer = %row.officer, "the officer's role is not one of this version; no session");
         return Ok(None);
     };
+    let Some(level) = Level::from_number(row.level) else {
+        return Ok(None);
+    };
     let name = open_name(state, row.officer, &row.name_sealed)?;
     Ok(Some(Session {
         officer: row.officer,
@@ -335,6 +388,8 @@ pub async fn session(state: &AppState, secret: &str) -> Result<Option<Session>, 
         role,
         csrf: row.csrf,
         token_sha256,
+        level,
+        fresh_at: row.fresh_at,
     }))
 }
 
@@ -372,17 +427,4 @@ pub async fn sign_out(state: &AppState, session: &Session) -> Result<(), Officer
     audit::append(state, &mut write, entry, None).await?;
     write.commit().await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::delay_ms;
-
-    #[test]
-    fn delays_grow_from_nothing_to_fifteen_minutes() {
-        let delays: Vec<_> = (0..20).map(delay_ms).collect();
-        assert_eq!(delays[..6], [0, 0, 0, 0, 1_000, 2_000]);
-        assert!(delays.windows(2).all(|pair| pair[0] <= pair[1]));
-        assert_eq!(delay_ms(i64::MAX), 900_000);
-    }
 }

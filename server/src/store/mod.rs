@@ -3,6 +3,7 @@
 //! (docs/adr/0005).
 
 pub mod copy;
+pub mod factors;
 pub mod gates;
 mod keys;
 pub mod log;

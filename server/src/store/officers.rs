@@ -12,6 +12,8 @@ pub struct OfficerRow {
     pub id: OfficerId,
     /// Sealed name.
     pub name_sealed: Vec<u8>,
+    /// Stable name of the role.
+    pub role: String,
     /// PHC string of the password hash.
     pub password_hash: String,
     /// Wrong passwords since the last right one.
@@ -57,6 +59,10 @@ pub struct SessionRow {
     pub role: String,
     /// Token that forms carry.
     pub csrf: String,
+    /// What it was opened with.
+    pub level: i64,
+    /// When the officer last proved it.
+    pub fresh_at: Timestamp,
     /// Signed in.
     pub created_at: Timestamp,
     /// Last used.
@@ -71,7 +77,19 @@ fn setup_row(row: &sqlx::any::AnyRow) -> Result<SetupRow, StoreError> {
     })
 }
 
-fn officer_id(text: String) -> Result<OfficerId, StoreError> {
+fn officer_row(row: &sqlx::any::AnyRow) -> Result<OfficerRow, StoreError> {
+    Ok(OfficerRow {
+        id: officer_id(row.try_get(0)?)?,
+        name_sealed: row.try_get(1)?,
+        role: row.try_get(6)?,
+        password_hash: row.try_get(2)?,
+        failures: row.try_get(3)?,
+        blocked_until: Timestamp::from_micros(row.try_get(4)?),
+        disabled: row.try_get::<Option<i64>, _>(5)?.is_some(),
+    })
+}
+
+pub(super) fn officer_id(text: String) -> Result<OfficerId, StoreError> {
     text.parse().map_err(|_| StoreError::Corrupt("officer.id"))
 }
 
@@ -246,13 +264,51 @@ impl Write<'_> {
         token_sha256: &str,
         officer: OfficerId,
         csrf: &str,
+        level: i64,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO session (token_sha256, officer_id, csrf, created_at, last_seen) VALUES ($1, $2, $3, $4, $4)")
+        sqlx::query("INSERT INTO session (token_sha256, officer_id, csrf, level, created_at, last_seen, fresh_at) VALUES ($1, $2, $3, $5, $4, $4, $4)")
             .bind(token_sha256.to_owned())
             .bind(officer.to_string())
             .bind(csrf.to_owned())
             .bind(now.as_micros())
+            .bind(level)
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    /// The officer of a session has just proved to be there, with this.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn session_proved(
+        &mut self,
+        token_sha256: &str,
+        level: i64,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE session SET level = $1, fresh_at = $2 WHERE token_sha256 = $3")
+            .bind(level)
+            .bind(now.as_micros())
+            .bind(token_sha256.to_owned())
+            .execute(&mut *self.transaction)
+            .await?;
+        Ok(())
+    }
+
+    /// Ends all sessions of an account but one.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn sessions_end_others(
+        &mut self,
+        id: OfficerId,
+        token_sha256: &str,
+    ) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM session WHERE officer_id = $1 AND token_sha256 <> $2")
+            .bind(id.to_string())
+            .bind(token_sha256.to_owned())
             .execute(&mut *self.transaction)
             .await?;
         Ok(())
@@ -278,22 +334,24 @@ impl Store {
     /// The database failed.
     pub async fn officer_by_name(&self, name_key: &str) -> Result<Option<OfficerRow>, StoreError> {
         let query = sqlx::query(
-            "SELECT id, name_sealed, password_hash, failures, blocked_until, disabled_at FROM officer WHERE name_key = $1",
+            "SELECT id, name_sealed, password_hash, failures, blocked_until, disabled_at, role FROM officer WHERE name_key = $1",
         )
         .bind(name_key.to_owned());
-        self.optional(query)
-            .await?
-            .map(|row| {
-                Ok(OfficerRow {
-                    id: officer_id(row.try_get(0)?)?,
-                    name_sealed: row.try_get(1)?,
-                    password_hash: row.try_get(2)?,
-                    failures: row.try_get(3)?,
-                    blocked_until: Timestamp::from_micros(row.try_get(4)?),
-                    disabled: row.try_get::<Option<i64>, _>(5)?.is_some(),
-                })
-            })
-            .transpose()
+        let row = self.optional(query).await?;
+        row.map(|row| officer_row(&row)).transpose()
+    }
+
+    /// The account with this id.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn officer(&self, id: OfficerId) -> Result<Option<OfficerRow>, StoreError> {
+        let query = sqlx::query(
+            "SELECT id, name_sealed, password_hash, failures, blocked_until, disabled_at, role FROM officer WHERE id = $1",
+        )
+        .bind(id.to_string());
+        let row = self.optional(query).await?;
+        row.map(|row| officer_row(&row)).transpose()
     }
 
     /// The sealed name of an account.
@@ -360,7 +418,7 @@ impl Store {
     /// The database failed.
     pub async fn session(&self, token_sha256: &str) -> Result<Option<SessionRow>, StoreError> {
         let query = sqlx::query(
-            "SELECT o.id, o.name_sealed, o.role, s.csrf, s.created_at, s.last_seen FROM session s JOIN officer o ON o.id = s.officer_id WHERE s.token_sha256 = $1 AND o.disabled_at IS NULL",
+            "SELECT o.id, o.name_sealed, o.role, s.csrf, s.created_at, s.last_seen, s.level, s.fresh_at FROM session s JOIN officer o ON o.id = s.officer_id WHERE s.token_sha256 = $1 AND o.disabled_at IS NULL",
         )
         .bind(token_sha256.to_owned());
         self.optional(query)
@@ -373,6 +431,8 @@ impl Store {
                     csrf: row.try_get(3)?,
                     created_at: Timestamp::from_micros(row.try_get(4)?),
                     last_seen: Timestamp::from_micros(row.try_get(5)?),
+                    level: row.try_get(6)?,
+                    fresh_at: Timestamp::from_micros(row.try_get(7)?),
                 })
             })
             .transpose()

@@ -65,6 +65,7 @@ pub(crate) fn config(cool_off_seconds: u32) -> Config {
         cool_off_seconds,
         // Containers often lock no more than 64 KiB.
         allow_unlocked_memory: true,
+        officers: sallyport_server::config::OfficerRules::FLOOR,
     }
 }
 

@@ -37,6 +37,7 @@ impl Console {
             utc_offset_minutes: 0,
             cool_off_seconds: 0,
             allow_unlocked_memory: true,
+            officers: sallyport_server::config::OfficerRules::FLOOR,
         };
         let clock = Arc::new(ManualClock::new(Timestamp::from_micros(
             1_795_428_420_000_000,

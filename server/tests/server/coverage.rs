@@ -15,12 +15,14 @@ use sallyport_protocol::{
 use sallyport_server::clock::Clock as _;
 use sallyport_server::{console, officers, presence, promises, refusals};
 use sallyport_transparency::Entry;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::common::{Device, Gate, Rig, mate, template};
+use crate::factors::{HardwareKey, code_now, secret_of};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 25] = [
+const ROUTES: [(&str, &[&str]); 38] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -41,6 +43,19 @@ const ROUTES: [(&str, &[&str]); 25] = [
     ("GET /log/alarms", &[]),
     ("GET /gates", &[]),
     ("GET /account", &[]),
+    ("POST /account/confirm", &["sign_in"]),
+    ("POST /account/confirm/ask", &[]),
+    ("POST /account/confirm/key", &["sign_in"]),
+    ("POST /account/password", &["officer_password"]),
+    ("POST /account/keys/ask", &[]),
+    ("POST /account/keys", &["officer_key_added"]),
+    ("POST /account/keys/remove", &["officer_key_removed"]),
+    ("POST /account/codes/new", &[]),
+    ("POST /account/codes", &["officer_codes_added"]),
+    ("GET /sign-in/second", &[]),
+    ("POST /sign-in/code", &["sign_in"]),
+    ("POST /sign-in/key/ask", &[]),
+    ("POST /sign-in/key", &["sign_in"]),
     ("GET /sign-in", &[]),
     ("POST /sign-in", &["sign_in"]),
     ("POST /sign-out", &["sign_out"]),
@@ -246,7 +261,39 @@ impl Browser {
         let (status, cookie) = browser.post("/sign-in", &form).await;
         assert_eq!(status, 303);
         browser.cookie = Some(cookie);
+        if role.needs_hardware_key() {
+            HardwareKey::new(name).add_to(&mut browser).await;
+        }
         browser
+    }
+
+    /// One of the messages that the console's script sends, and its answer. Cookies are kept beside those that there are.
+    pub(crate) async fn send(&mut self, path: &str, message: &Value) -> (u16, Value) {
+        let mut request = Request::post(path)
+            .header(header::HOST, "localhost:0")
+            .header(header::ORIGIN, "https://localhost:0")
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(cookie) = &self.cookie {
+            request = request.header(header::COOKIE, cookie);
+        }
+        let request = request.body(Body::from(message.to_string())).unwrap();
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        let status = answer.status().as_u16();
+        if let Some(cookie) = answer.headers().get(header::SET_COOKIE) {
+            let pair = cookie.to_str().unwrap().split(';').next().unwrap();
+            self.keep(pair);
+        }
+        let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    /// Adds or replaces a cookie.
+    pub(crate) fn keep(&mut self, pair: &str) {
+        let name = pair.split('=').next().unwrap();
+        let mut jar: Vec<&str> = self.cookie.as_deref().unwrap_or("").split("; ").collect();
+        jar.retain(|known| !known.is_empty() && known.split('=').next() != Some(name));
+        jar.push(pair);
+        self.cookie = Some(jar.join("; "));
     }
 
     pub(crate) async fn ask(
@@ -458,6 +505,65 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
     let (status, _) = browser.post("/sign-out", &format!("csrf={csrf}")).await;
     assert_eq!(status, 303);
     tried.left("POST /sign-out").await;
+    use_factors(rig, tried).await;
+}
+
+/// Alex adds a code, then keys, and signs in with each.
+async fn use_factors(rig: &Rig, tried: &mut Tried<'_>) {
+    let mut browser = Browser::new(rig);
+    let password = format!("name=Alex&password={PASSWORD}");
+    let cookie = browser.post("/sign-in", &password).await.1;
+    browser.keep(&cookie);
+    let csrf = csrf(&browser.get("/account").await);
+    let form = format!("csrf={csrf}&password={PASSWORD}&again={PASSWORD}");
+    tried.ready().await;
+    assert_eq!(browser.post("/account/confirm", &form).await.0, 303);
+    tried.left("POST /account/confirm").await;
+    assert_eq!(browser.post("/account/password", &form).await.0, 303);
+    tried.left("POST /account/password").await;
+    assert_eq!(browser.post("/account/codes/new", &form).await.0, 303);
+    tried.left("POST /account/codes/new").await;
+    let secret = secret_of(&browser.get("/account").await);
+    let form = format!("csrf={csrf}&code={}", code_now(rig, &secret));
+    assert_eq!(browser.post("/account/codes", &form).await.0, 303);
+    tried.left("POST /account/codes").await;
+    rig.clock.advance_millis(30_000);
+    let mut second = Browser::new(rig);
+    second.keep(&second.post("/sign-in", &password).await.1);
+    tried.ready().await;
+    second.get("/sign-in/second").await;
+    tried.left("GET /sign-in/second").await;
+    let form = format!("code={}", code_now(rig, &secret));
+    assert_eq!(second.post("/sign-in/code", &form).await.0, 303);
+    tried.left("POST /sign-in/code").await;
+
+    let (mut key, mut other) = (HardwareKey::new("one"), HardwareKey::new("two"));
+    let message = json!({ "csrf": csrf, "label": "one" });
+    let (_, question) = browser.send("/account/keys/ask", &message).await;
+    tried.left("POST /account/keys/ask").await;
+    let message = json!({ "csrf": csrf, "label": "one", "answer": key.made(&question) });
+    assert_eq!(browser.send("/account/keys", &message).await.0, 200);
+    tried.left("POST /account/keys").await;
+    other.add_to(&mut browser).await;
+    let form = format!("csrf={csrf}&key={}", other.id());
+    tried.ready().await;
+    assert_eq!(browser.post("/account/keys/remove", &form).await.0, 303);
+    tried.left("POST /account/keys/remove").await;
+    let message = json!({ "csrf": csrf });
+    let (_, question) = browser.send("/account/confirm/ask", &message).await;
+    tried.left("POST /account/confirm/ask").await;
+    let message = json!({ "csrf": csrf, "answer": key.shown(&question) });
+    assert_eq!(browser.send("/account/confirm/key", &message).await.0, 200);
+    tried.left("POST /account/confirm/key").await;
+    let mut third = Browser::new(rig);
+    third.keep(&third.post("/sign-in", &password).await.1);
+    tried.ready().await;
+    let (_, question) = third.send("/sign-in/key/ask", &json!({})).await;
+    tried.left("POST /sign-in/key/ask").await;
+    let message = json!({ "answer": key.shown(&question) });
+    assert_eq!(third.send("/sign-in/key", &message).await.0, 200);
+    tried.left("POST /sign-in/key").await;
+    third.get("/gates").await;
 }
 
 /// Enough for a test's one picture.
@@ -541,7 +647,14 @@ async fn every_refusal_is_an_entry_and_a_flood_of_them_is_counted() {
             assert_eq!(status, 403);
             let expected = (None, name.to_owned(), "foreign_form".to_owned());
             assert_eq!(refused(&rig).await, expected);
-        } else if !["/sign-in", "/setup/{secret}", "/assets/{name}"].contains(&path) {
+        } else if ![
+            "/sign-in",
+            "/sign-in/second",
+            "/setup/{secret}",
+            "/assets/{name}",
+        ]
+        .contains(&path)
+        {
             let (status, _) = browser.ask("GET", &real, "", "null").await;
             assert_eq!(status, 303, "{name}");
             let expected = (None, name.to_owned(), "not_signed_in".to_owned());

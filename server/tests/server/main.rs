@@ -15,6 +15,7 @@ mod common;
 mod console;
 mod coverage;
 mod durability;
+mod factors;
 mod hunt;
 mod irises;
 mod joining;

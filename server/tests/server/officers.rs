@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use sallyport_domain::{Act, Role};
+use sallyport_domain::{Act, Role, Timestamp};
 use sallyport_server::console::{Need, need};
 use sallyport_server::officers::{self, OfficerError};
 
@@ -14,6 +14,15 @@ use crate::coverage::{Browser, PASSWORD, csrf, entries, program, routes, setup_p
 /// What the page says to a role that may not.
 const NOT_FOR_ROLE: &str = "Not for your role";
 
+/// As if every session had been opened with this.
+async fn set_level(rig: &Rig, level: i64) {
+    sqlx::query("UPDATE session SET level = $1")
+        .bind(level)
+        .execute(&rig.hand().await)
+        .await
+        .unwrap();
+}
+
 /// Gives every account this role, behind the server's back.
 async fn set_role(rig: &Rig, role: &str) {
     sqlx::query("UPDATE officer SET role = $1")
@@ -21,6 +30,15 @@ async fn set_role(rig: &Rig, role: &str) {
         .execute(&rig.hand().await)
         .await
         .unwrap();
+}
+
+/// A page that the role may open with everything it needs.
+fn home_of(role: Role) -> &'static str {
+    match role {
+        Role::GateOfficer | Role::Administrator => "/gates",
+        Role::Enroller => "/account",
+        Role::Supervisor | Role::Auditor | Role::KeyCustodian => "/log",
+    }
 }
 
 fn console_routes() -> BTreeSet<String> {
@@ -45,8 +63,12 @@ fn every_route_says_who_may_use_it_and_few_are_open_to_everybody() {
             "GET /assets/{name}",
             "GET /setup/{secret}",
             "GET /sign-in",
+            "GET /sign-in/second",
             "POST /setup/{secret}",
             "POST /sign-in",
+            "POST /sign-in/code",
+            "POST /sign-in/key",
+            "POST /sign-in/key/ask",
         ]
     );
     // Said a second time, by hand.
@@ -78,6 +100,17 @@ async fn every_role_at_every_route_is_let_through_exactly_as_its_acts_say() {
     let (mut tried, mut logged) = (0, BTreeSet::new());
     for role in Role::ALL {
         set_role(&rig, role.code()).await;
+        // A password alone opens only the account page where the role needs a key.
+        set_level(&rig, 1).await;
+        let (status, body) = browser
+            .ask("GET", home_of(role), "", "https://localhost:0")
+            .await;
+        assert_eq!(status == 403, role.needs_hardware_key(), "{role:?}");
+        assert_eq!(
+            body.contains("Add your security key first"),
+            role.needs_hardware_key()
+        );
+        set_level(&rig, 3).await;
         let account = browser.get("/account").await;
         for route in console_routes() {
             let (method, path) = route.split_once(' ').unwrap();
@@ -198,6 +231,10 @@ async fn the_first_start_prints_a_link_for_one_administrator_and_there_is_no_oth
     assert_eq!(officers::first_link(&rig.state).await.unwrap(), None);
 }
 
+fn at(ms: i64) -> Timestamp {
+    Timestamp::from_micros(1_800_000_000_000_000).plus_millis(ms)
+}
+
 #[test]
 fn a_session_goes_on_only_with_what_its_role_may() {
     let session = officers::Session {
@@ -206,7 +243,12 @@ fn a_session_goes_on_only_with_what_its_role_may() {
         role: Role::Enroller,
         csrf: String::new(),
         token_sha256: String::new(),
+        level: officers::Level::Password,
+        fresh_at: at(0),
     };
+    for (ms, fresh) in [(-1, false), (0, true), (300_000, true), (300_001, false)] {
+        assert_eq!(session.fresh(at(ms)).is_ok(), fresh, "{ms}");
+    }
     for act in Act::ALL {
         match session.must(act) {
             Ok(()) => assert!(Role::Enroller.may(act)),

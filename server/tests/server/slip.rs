@@ -9,7 +9,7 @@ use crate::common::{Rig, mate, template};
 use crate::coverage::{Browser, csrf};
 
 /// What a telephone reads: the path's squares drawn as pixels, and an independent reader of QR codes.
-fn scanned(svg: &str) -> String {
+pub(crate) fn scanned(svg: &str) -> String {
     let path = svg.split("<path d=\"").nth(1).unwrap();
     let path = path.split('"').next().unwrap();
     let mut dark = BTreeSet::new();

@@ -19,6 +19,8 @@ mod console;
 mod coverage;
 #[path = "../server/durability.rs"]
 mod durability;
+#[path = "../server/factors.rs"]
+mod factors;
 #[path = "../server/hunt.rs"]
 mod hunt;
 #[path = "../server/irises.rs"]

@@ -136,10 +136,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     }
 
     step("The console");
-    let link = site.server_command(&["officer", "setup-link", "--role", "supervisor"])?;
+    let invite = |role: &str| -> anyhow::Result<String> {
+        let said = site.server_command(&["officer", "setup-link", "--role", role])?;
+        Ok(said.lines().last().unwrap_or_default().to_owned())
+    };
     println!(
-        "   Make the first officer's account (works once, 15 minutes):\n   {}\n   Your browser will warn: the certificate is this demo's own. The passages repeat every two minutes. Ctrl-C ends the demo.",
-        link.lines().last().unwrap_or_default()
+        "   Make the first officers' accounts (each link works once, 15 minutes).\n   A gate officer, with a password:\n   {}\n   A supervisor, who also sees the audit log and needs a security key:\n   {}\n   Your browser will warn: the certificate is this demo's own. The passages repeat every two minutes. Ctrl-C ends the demo.",
+        invite("gate_officer")?,
+        invite("supervisor")?
     );
     keep_running(site, &config)?;
     Ok(wrong.is_empty())
