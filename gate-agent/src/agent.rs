@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use sallyport_domain::Timestamp;
+use sallyport_protocol::{DegradedCause, GateEventBody};
 
 use crate::camera::{
     CameraHealth, CameraOpener, HealthBoard, Stage, Supervised, SupervisorPolicy, supervise,
@@ -23,6 +24,8 @@ use crate::door::{Door, DoorGuard, GuardError, UsedNonces};
 use crate::event::{AgentEvent, EventSink};
 use crate::eyes::Eyes;
 use crate::inbox::Inbox;
+use crate::journal::Journal;
+use crate::life_safety::{self, LifeSafetyParts, Ongoing};
 use crate::observe::Observer;
 use crate::renewal::Renewer;
 use crate::seal::{SealError, SealingKey};
@@ -86,6 +89,8 @@ pub struct AgentParts {
     pub iris: Option<IrisParts>,
     /// The relay.
     pub door: Box<dyn Door>,
+    /// What frees doors for life safety.
+    pub life_safety: LifeSafetyParts,
     /// Shared with replay cameras.
     pub stage: Arc<Stage>,
     /// Shared with replay cameras.
@@ -114,6 +119,9 @@ pub(crate) struct Shared {
     pub(crate) uplink: Arc<Uplink>,
     pub(crate) spool: Arc<Spool>,
     pub(crate) witness: GateWitness,
+    pub(crate) journal: Journal,
+    /// The release for life safety that goes on.
+    pub(crate) ongoing: Ongoing,
     pub(crate) inbox: Arc<Inbox<Note>>,
     pub(crate) board: Arc<HealthBoard>,
     pub(crate) stage: Arc<Stage>,
@@ -173,6 +181,39 @@ impl Shared {
             (name, text)
         })
         .collect()
+    }
+
+    /// Notes that something is missing that decisions need, or there again.
+    pub(crate) fn degraded(&self, cause: DegradedCause, missing: bool) {
+        self.journal.degraded(cause, missing);
+    }
+
+    /// Whether no camera shows faces; `None` while that is not known.
+    pub(crate) fn no_camera(&self) -> Option<bool> {
+        let all = self.board.all();
+        let faces = all.iter().take(self.iris_camera.unwrap_or(all.len()));
+        let mut opening = false;
+        for (_, health) in faces {
+            match health {
+                CameraHealth::Ok | CameraHealth::Finished => return Some(false),
+                CameraHealth::Opening => opening = true,
+                CameraHealth::Failed(_)
+                | CameraHealth::Stalled
+                | CameraHealth::Frozen
+                | CameraHealth::Stuck => {}
+            }
+        }
+        (!opening).then_some(true)
+    }
+
+    /// Somebody came while doors are free for life safety.
+    pub(crate) fn came_during_release(&self, transaction: sallyport_domain::TransactionId) {
+        if let Some(release) = self.ongoing.release() {
+            self.journal.record(GateEventBody::LifeSafetyPassage {
+                release,
+                transaction,
+            });
+        }
     }
 
     /// Sends an event and counts what `run --once` reports as trouble.
@@ -238,6 +279,13 @@ impl Agent {
         });
         let shared = Arc::new(Shared {
             uplink,
+            journal: Journal::open(
+                parts.state.root(),
+                &identity.gate,
+                spool.clone(),
+                parts.deps.clone(),
+            )?,
+            ongoing: Ongoing::default(),
             spool,
             witness: GateWitness::open(
                 &parts.state.witness(),
@@ -264,6 +312,31 @@ impl Agent {
             shared: shared.clone(),
             threads: Vec::new(),
         };
+        // First of all: what frees doors for life safety waits for nothing else.
+        let own = shared.clone();
+        let life_safety = parts.life_safety;
+        agent.spawn("life-safety", move || {
+            let events = |event| own.emit(event);
+            life_safety::Watch::begin(
+                life_safety,
+                &*own.deps.clock,
+                &own.journal,
+                &events,
+                &own.ongoing,
+            )
+            .run(&own.stop);
+        })?;
+        let own = shared.clone();
+        let folder = parts.state.root().to_owned();
+        agent.spawn("journal", move || {
+            life_safety::keep_journal(
+                &folder,
+                &own.journal,
+                &own.ongoing,
+                &*own.deps.clock,
+                &own.stop,
+            );
+        })?;
         for (index, (opener, policy)) in cameras.iter().enumerate() {
             let supervised = Supervised {
                 index,
@@ -332,6 +405,11 @@ impl Agent {
             if thread.join().is_err() {
                 broken += 1;
             }
+        }
+        // The threads are gone; what they left is written.
+        if let Err(error) = self.shared.journal.flush() {
+            tracing::error!("events of the gate are lost: {error}");
+            broken += 1;
         }
         AgentEnd {
             troubles: self.shared.troubles.load(Ordering::SeqCst)

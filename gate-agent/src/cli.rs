@@ -5,6 +5,7 @@ mod import;
 mod models;
 mod probe;
 mod run;
+mod spot;
 mod status;
 
 use std::path::PathBuf;
@@ -98,6 +99,22 @@ Example:
 
 Reads the state folder beside a running agent and asks the server whether it accepts this gate. Exit status 2 when something is wrong.")]
     Status(status::StatusArgs),
+    /// Free the doors for life safety, as an officer at the gate machine, or end that.
+    #[command(after_help = "\
+Examples:
+  sallyport-gate release --state /var/lib/sallyport-gate --officer 4711 --reason 'smoke in corridor B'
+  sallyport-gate release --state /var/lib/sallyport-gate --end
+
+For danger to life only. It needs no server and no network, raises an alarm, and goes into the audit log with its begin and end.
+The way that works with this software dead is the hardwired one; this is no substitute for it.")]
+    Release(spot::ReleaseArgs),
+    /// Write down what an officer decided on the spot while the system could not decide. Opens nothing.
+    #[command(after_help = "\
+Example:
+  sallyport-gate decided --state /var/lib/sallyport-gate --decision admitted --officer 4711 --reason 'known by sight, server away'
+
+The gate sends it to the audit log as soon as the server is there.")]
+    Decided(spot::DecidedArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -165,6 +182,8 @@ pub fn run(cli: Cli, deps: Deps) -> anyhow::Result<ExitCode> {
         Command::Probe(args) => probe::probe(&args, &deps),
         Command::Devices(args) => devices::devices(&args, &deps),
         Command::Status(args) => status::status(&args, &deps),
+        Command::Release(args) => spot::release(&args),
+        Command::Decided(args) => spot::decided(&args, &deps),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `gate.toml`. Unknown keys are refused, so that a misspelt one is not silently ignored.
 
+mod fire;
 mod iris;
 
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use serde::Deserialize;
 
 use crate::camera::{ReplaySettings, SupervisorPolicy, WatchdogPolicy};
 use crate::capture::CapturePolicy;
+pub use fire::FireInputConfig;
 pub use iris::{IrisCameraConfig, Profile};
 
 /// Why a configuration is not used.
@@ -61,6 +63,9 @@ pub struct Config {
     pub profile: Option<Profile>,
     /// The door.
     pub door: DoorConfig,
+    /// The line from the fire alarm system, where the gate machine has one.
+    #[serde(default)]
+    pub fire_input: Option<FireInputConfig>,
     /// Time-outs of capture.
     #[serde(default)]
     pub capture: CaptureConfig,
@@ -379,6 +384,9 @@ impl Config {
         if !(1..=5).contains(&capture.samples_wanted) {
             return Err("capture.samples_wanted must lie between 1 and 5".to_owned());
         }
+        if let Some(fire_input) = &self.fire_input {
+            fire_input.check()?;
+        }
         if self.cameras.is_empty() {
             return Err("there is no [[camera]]; add at least one".to_owned());
         }
@@ -417,6 +425,9 @@ impl Config {
         anchor(&mut self.state);
         let DoorConfig::Simulated { folder: door, .. } = &mut self.door;
         anchor(door);
+        if let Some(fire_input) = &mut self.fire_input {
+            anchor(&mut fire_input.path);
+        }
         let iris = self.iris_camera.iter_mut().map(|iris| &mut iris.camera);
         for camera in self.cameras.iter_mut().chain(iris) {
             if let CameraConfig::Replay(replay) = camera {

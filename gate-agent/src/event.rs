@@ -90,6 +90,13 @@ pub enum AgentEvent {
         /// What is wrong and what to do; empty when it was just renewed.
         problem: String,
     },
+    /// Doors were freed for life safety, or obey grants again.
+    LifeSafety {
+        /// Freed?
+        released: bool,
+        /// What the doors did not confirm.
+        problem: Option<String>,
+    },
     /// Nobody is at the gate any more.
     Idle,
     /// All replays have ended, every passage is answered and every report delivered.

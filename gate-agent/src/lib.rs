@@ -16,6 +16,8 @@ pub mod event;
 pub mod eyes;
 pub mod import;
 pub mod join;
+pub mod journal;
+pub mod life_safety;
 pub mod observe;
 pub mod renewal;
 pub mod seal;

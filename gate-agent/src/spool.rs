@@ -7,8 +7,10 @@
 //!
 //! Bounds: at most [`SpoolLimits::records`]. Failed acquisitions may fill three quarters; then the
 //! oldest of them makes room. Door reports are never dropped: when there is no room for one, the
-//! door stays shut.
+//! door stays shut. Events of the gate (releases for life safety, times without a server) have room of
+//! their own beyond the bound.
 
+mod chain;
 mod disk;
 mod record;
 
@@ -21,6 +23,7 @@ use sallyport_domain::{GateId, Timestamp, TransactionId};
 use sallyport_protocol::{DoorOutcome, DoorReport, FailedAcquisition, PROTOCOL_VERSION, paths};
 use serde::Serialize;
 
+pub use chain::{Chain, OpenPeriod, OpenRelease, Place};
 pub use disk::{FileDisk, SpoolDisk};
 use record::{Kind, Name};
 
@@ -42,6 +45,11 @@ pub enum SpoolError {
         "the spool is full of door reports that the server has not taken; restore the connection to the server"
     )]
     Full,
+    /// The memory of the gate's events is damaged.
+    #[error(
+        "{0} is damaged; it numbers what this gate reports. Keep it, move it away and restart: the server will raise an alarm about the numbers, which is right"
+    )]
+    Chain(PathBuf),
     /// A record could not be written as JSON.
     #[error("a report could not be written as JSON")]
     Encode,
@@ -53,6 +61,9 @@ pub struct SpoolLimits {
     /// Records at most.
     pub records: usize,
 }
+
+/// Room for events of the gate when everything else has filled the spool.
+const EVENTS_BEYOND: usize = 10_000;
 
 impl Default for SpoolLimits {
     fn default() -> Self {
@@ -83,6 +94,7 @@ struct Inner {
     records: BTreeMap<u64, Kind>,
     next_number: u64,
     next_sequence: u64,
+    chain: Chain,
     torn: usize,
     dropped: u64,
 }
@@ -113,6 +125,7 @@ impl Spool {
                 records: BTreeMap::new(),
                 next_number: 1,
                 next_sequence: 1,
+                chain: Chain::default(),
                 torn: 0,
                 dropped: 0,
             }),
@@ -303,7 +316,11 @@ impl Spool {
         kind: Kind,
         value: &T,
     ) -> Result<u64, SpoolError> {
-        if inner.records.len() >= self.limits.records {
+        let room = match kind {
+            Kind::Event => self.limits.records.saturating_add(EVENTS_BEYOND),
+            Kind::Intent | Kind::Door | Kind::Failed => self.limits.records,
+        };
+        if inner.records.len() >= room {
             return Err(SpoolError::Full);
         }
         let bytes = record::encode(value).ok_or(SpoolError::Encode)?;
@@ -339,6 +356,7 @@ impl Spool {
         if let Some(next) = counter.as_deref().and_then(record::counter) {
             inner.next_sequence = next;
         }
+        self.recover_chain(&mut inner)?;
         for name in names {
             let path = self.folder.join(&name);
             let Some(Name { number, kind }) = Name::parse(&name) else {
@@ -361,6 +379,9 @@ impl Spool {
                 );
                 continue;
             };
+            if kind == Kind::Event {
+                self.catch_up(&mut inner, &bytes);
+            }
             if let Some(sequence) = found {
                 inner.next_sequence = inner.next_sequence.max(sequence + 1);
             }
@@ -407,6 +428,7 @@ impl Kind {
             Self::Intent => None,
             Self::Door => Some(paths::DOOR_REPORT),
             Self::Failed => Some(paths::FAILED_ACQUISITION),
+            Self::Event => Some(paths::GATE_EVENT),
         }
     }
 }

@@ -111,6 +111,12 @@ impl StateFolder {
         }
     }
 
+    /// The folder itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Folder of the spool.
     #[must_use]
     pub fn spool(&self) -> PathBuf {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use sallyport_domain::TransactionId;
 use sallyport_protocol::{
-    EnrolmentOutcome, EnrolmentSubmission, Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest,
-    PassageDecision, PassageRequest, ProtocolError, RenewRequest, paths,
+    DegradedCause, EnrolmentOutcome, EnrolmentSubmission, Heartbeat, HeartbeatAnswer, JoinAnswer,
+    JoinRequest, PassageDecision, PassageRequest, ProtocolError, RenewRequest, paths,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +27,9 @@ const ANSWER_LIMIT_BYTES: u64 = 1 << 20;
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(35);
 /// Enrolments carry several pictures and wait for a duplicate search.
 const ENROLMENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The server's code for an audit log that takes no entry.
+const LOG_NOT_WRITABLE: &str = "log_not_writable";
 
 /// Why a request brought no answer.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +64,22 @@ impl UplinkError {
             Self::Unreachable(_) => true,
             Self::Refused { status, .. } => *status >= 500 || *status == 429 || *status == 408,
             Self::BadAnswer(_) => false,
+        }
+    }
+}
+
+impl UplinkError {
+    /// What is missing, where the fault is not this one request's.
+    #[must_use]
+    pub fn cause(&self) -> Option<DegradedCause> {
+        match self {
+            Self::Unreachable(_) => Some(DegradedCause::Network),
+            Self::Refused { code, .. } if code == LOG_NOT_WRITABLE => {
+                Some(DegradedCause::LogNotWritable)
+            }
+            Self::Refused { .. } if self.is_passing() => Some(DegradedCause::Server),
+            Self::Refused { .. } => None,
+            Self::BadAnswer(_) => Some(DegradedCause::Server),
         }
     }
 }

@@ -94,7 +94,14 @@ impl Wanted<'_> {
                 && here
                 && matches!(
                     entry.kind.as_str(),
-                    "clock" | "gate_lost" | "gate_back" | "log_alarm" | "server_started"
+                    "clock"
+                        | "gate_lost"
+                        | "gate_back"
+                        | "gate_degraded"
+                        | "gate_sequence"
+                        | "life_safety_release"
+                        | "log_alarm"
+                        | "server_started"
                 ))
     }
 

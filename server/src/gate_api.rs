@@ -14,11 +14,12 @@ use axum::routing::{get, post};
 use sallyport_domain::{GateId, TransactionId};
 use sallyport_protocol::{
     DoorReport, EnrolmentSubmission, FailedAcquisition, Heartbeat, JoinRequest, PROTOCOL_VERSION,
-    PassageRequest, ProtocolError, RenewRequest, paths,
+    PassageRequest, ProtocolError, RenewRequest, SignedGateEvent, paths,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::gate_events::{self, GateEventError};
 use crate::gates::{self, GateError};
 use crate::passages::{self, PassageError};
 use crate::refusals;
@@ -30,6 +31,8 @@ use crate::tls::PeerCertificate;
 
 /// A signing request; anybody may send one.
 const JOIN_LIMIT: usize = 16 * 1024;
+/// A signed event: one line with an officer's reason.
+const EVENT_LIMIT: usize = 32 * 1024;
 /// A passage request: template and one picture.
 const PASSAGE_LIMIT: usize = 2 * 1024 * 1024;
 /// An enrolment: several pictures.
@@ -56,6 +59,10 @@ pub fn router(state: AppState) -> Router {
         .route(
             paths::ENROLMENT,
             post(enrolment).layer(DefaultBodyLimit::max(ENROLMENT_LIMIT)),
+        )
+        .route(
+            paths::GATE_EVENT,
+            post(gate_event).layer(DefaultBodyLimit::max(EVENT_LIMIT)),
         )
         .route(paths::HEARTBEAT, post(heartbeat))
         .route(paths::REVIEW, get(review))
@@ -130,7 +137,23 @@ impl From<PassageError> for Refusal {
             PassageError::Invalid(_) => Self::new(StatusCode::BAD_REQUEST, "invalid", message),
             PassageError::Conflict => Self::new(StatusCode::CONFLICT, "conflict", message),
             PassageError::Unknown => Self::new(StatusCode::NOT_FOUND, "unknown", message),
-            PassageError::Unavailable(_) => Self::unavailable(&error),
+            // Gates tell this apart from a server that fails otherwise.
+            PassageError::Unavailable(_) => {
+                let mut refusal = Self::unavailable(&error);
+                refusal.1.code = "log_not_writable".to_owned();
+                refusal
+            }
+        }
+    }
+}
+
+impl From<GateEventError> for Refusal {
+    fn from(error: GateEventError) -> Self {
+        let message = error.to_string();
+        match error {
+            GateEventError::Invalid(_) => Self::new(StatusCode::BAD_REQUEST, "invalid", message),
+            GateEventError::Conflict => Self::new(StatusCode::CONFLICT, "conflict", message),
+            GateEventError::Unavailable(_) => Self::unavailable(&error),
         }
     }
 }
@@ -334,6 +357,17 @@ async fn enrolment(
     let submission: EnrolmentSubmission = message(&body)?;
     same_gate(&gate, &submission.station)?;
     Ok(answer(registry::enrol(&state, &gate, submission).await?))
+}
+
+async fn gate_event(
+    State(state): State<AppState>,
+    Gate(gate): Gate,
+    Content(body): Content,
+) -> Result<Response, Refusal> {
+    let signed: SignedGateEvent = message(&body)?;
+    same_gate(&gate, &signed.gate)?;
+    gate_events::receive(&state, &gate.id, &signed).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 async fn heartbeat(

@@ -14,6 +14,7 @@ pub mod evidence;
 pub mod export;
 pub mod fsck;
 pub mod gate_api;
+pub mod gate_events;
 pub mod gates;
 pub mod hardening;
 pub mod installation;

@@ -18,6 +18,7 @@ use crate::officers::Guessing;
 use crate::presence::WrongClocks;
 use crate::refusals::Refusals;
 use crate::store::Store;
+use crate::store::gate_events::ReleaseRow;
 use crate::witness::LogWatch;
 
 /// Listeners that lag by more than this many events lose the oldest and must load their page again.
@@ -31,7 +32,7 @@ const CLOCK_TOLERANCE_MS: i64 = 2_000;
 pub enum LiveEvent {
     /// Something happened to a passage: decided, reviewed, or its door reported.
     Passage(TransactionId),
-    /// An alarm about the audit log: every page must show it.
+    /// An alarm, about the audit log or for life safety: every page must show it.
     LogAlarm,
 }
 
@@ -65,6 +66,8 @@ pub struct Inner {
     pub live: broadcast::Sender<LiveEvent>,
     /// What this process remembers about the log, and its alarms.
     pub watch: LogWatch,
+    /// Releases for life safety that go on or ended lately, for the console's pages.
+    releases: RwLock<Vec<ReleaseRow>>,
     /// Refusals that are being counted before they are logged.
     pub refusals: Refusals,
     /// Attempts at passwords.
@@ -136,6 +139,7 @@ impl AppState {
             calibration: FaceCalibration::default_face(),
             live: broadcast::Sender::new(LIVE_CAPACITY),
             watch: LogWatch::default(),
+            releases: RwLock::default(),
             refusals: Refusals::default(),
             guessing: Guessing::default(),
             wrong_clocks: WrongClocks::default(),
@@ -183,7 +187,23 @@ impl AppState {
         let _ = self.live.send(LiveEvent::Passage(transaction));
     }
 
-    /// Tells the officers' pages that there is an alarm about the log.
+    /// Releases for life safety that go on or ended lately, the newest first.
+    #[must_use]
+    pub fn releases(&self) -> Vec<ReleaseRow> {
+        self.releases
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn set_releases(&self, rows: Vec<ReleaseRow>) {
+        *self
+            .releases
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = rows;
+    }
+
+    /// Tells the officers' pages that there is an alarm, about the log or for life safety.
     pub(crate) fn announce_alarm(&self) {
         // An error means only that nobody listens.
         let _ = self.live.send(LiveEvent::LogAlarm);

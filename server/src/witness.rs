@@ -19,6 +19,7 @@ use tokio::sync::watch;
 
 use crate::audit::{self, AuditError};
 use crate::fsck::Fsck;
+use crate::gate_events;
 use crate::state::AppState;
 use crate::store::witness::{AlarmRow, WitnessRow};
 
@@ -462,6 +463,9 @@ pub async fn watch_over(state: AppState, mut stop: watch::Receiver<bool>) {
             _ = alarms.tick() => {
                 if let Err(error) = count(&state).await {
                     tracing::warn!(error = %error, "alarms about the log could not be counted");
+                }
+                if let Err(error) = gate_events::load_releases(&state).await {
+                    tracing::warn!(error = %error, "releases for life safety could not be read");
                 }
             }
             _ = check.tick() => {

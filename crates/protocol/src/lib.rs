@@ -5,6 +5,7 @@
 
 mod door;
 mod enrolment;
+mod gate_event;
 mod joining;
 mod passage;
 mod probe;
@@ -12,6 +13,9 @@ mod probe;
 pub use door::{DOOR_ORDER_LIFETIME_MS, DoorOrder, DoorOutcome, DoorReport, SignedDoorOrder};
 pub use enrolment::{
     EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission, FailedAcquisition,
+};
+pub use gate_event::{
+    DegradedCause, GateEvent, GateEventBody, LifeSafetySource, SignedGateEvent, SpotDecision,
 };
 pub use joining::{
     Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, JoinTokenError, LogAlarm,
@@ -37,6 +41,8 @@ pub mod paths {
     pub const DOOR_REPORT: &str = "/gate/v1/door-report";
     /// POST [`crate::FailedAcquisition`]; idempotent by transaction.
     pub const FAILED_ACQUISITION: &str = "/gate/v1/failed-acquisition";
+    /// POST [`crate::SignedGateEvent`]; idempotent by gate, key and sequence.
+    pub const GATE_EVENT: &str = "/gate/v1/event";
     /// POST [`crate::EnrolmentSubmission`], answered with [`crate::EnrolmentOutcome`].
     pub const ENROLMENT: &str = "/gate/v1/enrolment";
     /// POST [`crate::Heartbeat`], answered with [`crate::HeartbeatAnswer`].

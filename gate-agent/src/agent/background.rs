@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sallyport_protocol::{Heartbeat, HeartbeatAnswer, PROTOCOL_VERSION};
+use sallyport_domain::Timestamp;
+use sallyport_protocol::{DegradedCause, Heartbeat, HeartbeatAnswer, PROTOCOL_VERSION};
 
 use super::Shared;
 use crate::event::AgentEvent;
@@ -87,6 +88,9 @@ pub(super) fn heartbeats(shared: &Arc<Shared>, state: &StateFolder, every: Durat
                 Err(error) => tracing::warn!("{error}"),
             }
         }
+        if let Some(missing) = shared.no_camera() {
+            shared.degraded(DegradedCause::Camera, missing);
+        }
         let heartbeat = Heartbeat {
             version: PROTOCOL_VERSION,
             gate: shared.gate.clone(),
@@ -102,6 +106,9 @@ pub(super) fn heartbeats(shared: &Arc<Shared>, state: &StateFolder, every: Durat
                     tracing::info!("the server answers again");
                 }
                 failing = false;
+                shared.degraded(DegradedCause::Network, false);
+                shared.degraded(DegradedCause::Server, false);
+                watch_clock(shared, answer.now);
                 at_once = watch_log(shared, &answer);
                 shared.emit(AgentEvent::Heartbeat);
             }
@@ -110,6 +117,9 @@ pub(super) fn heartbeats(shared: &Arc<Shared>, state: &StateFolder, every: Durat
                     tracing::warn!("{error}");
                 }
                 failing = true;
+                if let Some(cause) = error.cause() {
+                    shared.degraded(cause, true);
+                }
                 shared.emit(AgentEvent::HeartbeatFailed {
                     problem: error.to_string(),
                 });
@@ -123,6 +133,21 @@ pub(super) fn heartbeats(shared: &Arc<Shared>, state: &StateFolder, every: Durat
             return;
         }
     }
+}
+
+/// A gate's clock may differ from the server's by this much.
+const SKEW_MS: i64 = 2_000;
+
+/// Compares the clocks. Doors do not depend on the gate's: it is an entry of the log, and the server makes one, too.
+fn watch_clock(shared: &Shared, theirs: Timestamp) {
+    let ours = shared.deps.clock.wall();
+    let range = shared
+        .uplink
+        .server_time()
+        .and_then(|time| time.at(shared.deps.clock.mono()));
+    let (earliest, latest) = range.unwrap_or((theirs, theirs));
+    let wrong = ours < earliest.plus_millis(-SKEW_MS) || ours > latest.plus_millis(SKEW_MS);
+    shared.degraded(DegradedCause::Clock, wrong);
 }
 
 /// Renews the gate's certificate at half its life, until stopped.
@@ -174,7 +199,9 @@ fn watch_log(shared: &Shared, answer: &HeartbeatAnswer) -> bool {
     if let Err(error) = result {
         tracing::error!("the gate's memory of the audit log: {error}");
     }
-    match shared.witness.alarm() {
+    let alarm = shared.witness.alarm();
+    shared.degraded(DegradedCause::LogAlarm, alarm.is_some());
+    match alarm {
         Some(alarm) if !before => {
             let problem = format!(
                 "ALARM about the audit log: {}. This gate opens on no grant until people have looked into it; evidence is in its state folder, witness/alarm",

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sallyport_domain::{Timestamp, TransactionId, Verdict};
-use sallyport_protocol::{DoorOutcome, FailedAcquisition, PROTOCOL_VERSION};
+use sallyport_protocol::{
+    DegradedCause, DoorOutcome, FailedAcquisition, GateEventBody, PROTOCOL_VERSION,
+};
 use sallyport_vision::Frame;
 
 use super::{Note, Shared};
@@ -136,6 +138,7 @@ impl Worker {
             Err(error) => {
                 if !self.blind {
                     self.blind = true;
+                    self.shared.degraded(DegradedCause::Model, true);
                     self.trouble(&format!(
                         "pictures cannot be analysed: {error}; run `sallyport-gate probe` on one"
                     ));
@@ -143,7 +146,10 @@ impl Worker {
                 return self.step(Event::Tick);
             }
         };
-        self.blind = false;
+        if self.blind {
+            self.blind = false;
+            self.shared.degraded(DegradedCause::Model, false);
+        }
         let fresh = match self
             .shared
             .deps
@@ -240,6 +246,7 @@ impl Worker {
                 ended_at,
                 defects,
             } => {
+                self.shared.came_during_release(transaction);
                 let attachment = self.observer.picture().and_then(|jpeg| {
                     self.sealing
                         .seal_jpeg(&jpeg, &transaction.to_string(), &*self.shared.deps.random)
@@ -304,12 +311,23 @@ impl Worker {
         let decision = match result {
             Ok(decision) => decision,
             Err(error) => {
+                if let Some(cause) = error.cause() {
+                    self.shared.degraded(cause, true);
+                }
                 if self.state.awaiting() == Some(transaction) {
                     self.undecided(transaction, error.to_string());
                 }
                 return;
             }
         };
+        // A decision stands in the log: the server is there and can write.
+        for cause in [
+            DegradedCause::Network,
+            DegradedCause::Server,
+            DegradedCause::LogNotWritable,
+        ] {
+            self.shared.degraded(cause, false);
+        }
         self.shared.emit(AgentEvent::Decided {
             transaction,
             verdict: decision.verdict,
@@ -414,6 +432,8 @@ impl Worker {
 
     fn undecided(&mut self, transaction: TransactionId, problem: String) {
         tracing::warn!(transaction.id = %transaction, "no decision: {problem}");
+        let undecided = GateEventBody::Undecided { transaction };
+        self.shared.journal.record(undecided);
         self.shared.emit(AgentEvent::Undecided {
             transaction,
             problem,
@@ -464,6 +484,7 @@ impl Worker {
         let since = *self.ended_since.get_or_insert(now);
         // Notes are looked at last: a thread puts its note before it counts itself out.
         let quiet = self.shared.in_flight.load(Ordering::SeqCst) == 0
+            && self.shared.journal.is_written()
             && self.shared.spool.waiting() == 0
             && !self.shared.inbox.has_notes();
         let out_of_patience = now.since(since) > ONCE_PATIENCE;

@@ -16,11 +16,12 @@ use crate::camera::{
     CameraOpener, FollowOpener, ReplayOpener, RtspOpener, Stage, SupervisorPolicy, V4l2Opener,
 };
 use crate::clock::Stop;
-use crate::config::{CameraConfig, Config, DoorConfig, IrisCameraConfig};
+use crate::config::{CameraConfig, Config, DoorConfig, FireInputConfig, IrisCameraConfig};
 use crate::deps::Deps;
 use crate::door::{Door, SimulatedDoor};
 use crate::event::{AgentEvent, EventSink};
 use crate::eyes::{Eyes, IrisReader};
+use crate::life_safety::{FileInput, FireInput, LifeSafetyParts, OnFault};
 use crate::observe::FaceObserver;
 use crate::spool::FileDisk;
 use crate::state::StateFolder;
@@ -124,6 +125,22 @@ pub(super) fn run(args: &RunArgs, deps: Deps) -> anyhow::Result<ExitCode> {
     let pipeline = models.face(QualityPolicy::gate())?;
     let DoorConfig::Simulated { folder, bell } = &config.door;
     let door: Box<dyn Door> = Box::new(SimulatedDoor::new(identity.gate.clone(), folder, *bell)?);
+    let life_safety = LifeSafetyParts {
+        input: config.fire_input.as_ref().map(|input| {
+            let input: Box<dyn FireInput> =
+                Box::new(FileInput::new(&input.path, input.active_low()));
+            input
+        }),
+        on_fault: config
+            .fire_input
+            .as_ref()
+            .map_or(OnFault::Alarm, |input| input.on_fault),
+        debounce: config
+            .fire_input
+            .as_ref()
+            .map_or(Duration::ZERO, FireInputConfig::debounce),
+        doors: Box::new(SimulatedDoor::new(identity.gate.clone(), folder, *bell)?),
+    };
     let stage = Arc::new(Stage::default());
     let stop = Stop::default();
     let cameras = openers(&config, &deps, &stage, &stop);
@@ -147,6 +164,7 @@ pub(super) fn run(args: &RunArgs, deps: Deps) -> anyhow::Result<ExitCode> {
         observer: Box::new(FaceObserver::new(pipeline)),
         iris,
         door,
+        life_safety,
         stage,
         stop,
         events: printer(args.json, &deps),
@@ -204,6 +222,7 @@ fn printer(json: bool, deps: &Deps) -> EventSink {
                 | AgentEvent::FailedToAcquire { .. }
                 | AgentEvent::Delivered { .. }
                 | AgentEvent::Certificate { .. }
+                | AgentEvent::LifeSafety { .. }
                 | AgentEvent::Idle
                 | AgentEvent::Finished
                 | AgentEvent::Trouble { .. } => false,
@@ -263,6 +282,18 @@ fn sentence(event: &AgentEvent) -> Option<String> {
             format!("new certificate, valid until {}", until.to_rfc3339())
         }
         AgentEvent::Certificate { problem, .. } => problem.clone(),
+        AgentEvent::LifeSafety { released, problem } => format!(
+            "{}{}",
+            if *released {
+                "LIFE SAFETY: doors are free, no grant is needed"
+            } else {
+                "life safety: doors obey grants again"
+            },
+            problem
+                .as_ref()
+                .map(|problem| format!(" ({problem})"))
+                .unwrap_or_default()
+        ),
         AgentEvent::Finished => "all replays are over".to_owned(),
         AgentEvent::Trouble { problem } => format!("TROUBLE: {problem}"),
         AgentEvent::Cue { .. }

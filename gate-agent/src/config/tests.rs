@@ -33,6 +33,22 @@ fn relative_paths_start_at_the_files_folder() {
 }
 
 #[test]
+fn the_examples_fire_input_is_good_and_what_a_broken_line_means_has_no_default() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/gate.example.toml");
+    let example = std::fs::read_to_string(path).unwrap();
+    let lines: Vec<&str> = example
+        .lines()
+        .skip_while(|line| *line != "# [fire_input]")
+        .map_while(|line| line.strip_prefix("# "))
+        .collect();
+    let config = load(&format!("{GOOD}{}", lines.join("\n"))).unwrap();
+    let input = config.fire_input.unwrap();
+    assert!(input.active_low());
+    assert_eq!(input.on_fault, crate::life_safety::OnFault::Alarm);
+    assert_eq!(input.debounce(), Duration::from_millis(50));
+}
+
+#[test]
 fn mistakes_are_named() {
     for (text, expected) in [
         (GOOD.replace("state =", "stat ="), "stat"),
@@ -52,6 +68,16 @@ fn mistakes_are_named() {
         (
             format!("{GOOD}[[camera]]\nname = \"front\"\nkind = \"v4l2\"\ndevice = 0"),
             "names must differ",
+        ),
+        (
+            format!("{GOOD}[fire_input]\npath = \"line\"\nalarm = \"low\""),
+            "on_fault",
+        ),
+        (
+            format!(
+                "{GOOD}[fire_input]\npath = \"line\"\nalarm = \"low\"\non_fault = \"alarm\"\ndebounce_ms = 501"
+            ),
+            "debounce_ms",
         ),
         ("not toml".to_owned(), "gate.toml"),
     ] {

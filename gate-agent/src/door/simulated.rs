@@ -4,10 +4,16 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use sallyport_domain::{GateId, Timestamp};
+use sallyport_domain::{GateId, Timestamp, TransactionId};
 
 use super::{Door, DoorFault, ReleasePermit};
 use crate::durable;
+use crate::life_safety::LifeSafetyDoor;
+
+/// There while the door is free for life safety.
+const LIFE_SAFETY: &str = "life-safety";
+/// One JSON object for each time that the door was freed or restored.
+const LIFE_SAFETY_LOG: &str = "life-safety.log";
 
 /// Writes what a relay would do. `door.log` holds one JSON object a line, `door.state` the newest.
 pub struct SimulatedDoor {
@@ -64,10 +70,67 @@ impl Door for SimulatedDoor {
     }
 }
 
+/// Frees the door of this gate; `life-safety` in the folder says so until it ends.
+impl LifeSafetyDoor for SimulatedDoor {
+    fn names(&self) -> Vec<String> {
+        vec![self.gate.to_string()]
+    }
+
+    fn free(&mut self, release: TransactionId, at: Timestamp) -> Result<(), DoorFault> {
+        self.life_safety(release, at, "free")?;
+        let text = format!("{release} {}\n", at.as_micros());
+        durable::replace(&self.folder.join(LIFE_SAFETY), text.as_bytes(), 0o644)
+            .map_err(|error| DoorFault(error.to_string()))
+    }
+
+    fn restore(&mut self, release: TransactionId, at: Timestamp) -> Result<(), DoorFault> {
+        self.life_safety(release, at, "restored")?;
+        let removed = fs::remove_file(self.folder.join(LIFE_SAFETY))
+            .and_then(|()| durable::sync_folder(&self.folder));
+        match removed {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(DoorFault(error.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn standing(&self) -> Option<(TransactionId, Timestamp)> {
+        let text = fs::read_to_string(self.folder.join(LIFE_SAFETY)).ok()?;
+        let (release, at) = text.trim_end().split_once(' ')?;
+        Some((
+            release.parse().ok()?,
+            Timestamp::from_micros(at.parse().ok()?),
+        ))
+    }
+}
+
+impl SimulatedDoor {
+    fn life_safety(
+        &self,
+        release: TransactionId,
+        at: Timestamp,
+        door: &str,
+    ) -> Result<(), DoorFault> {
+        let line = serde_json::json!({
+            "at": at.to_rfc3339(),
+            "gate": self.gate,
+            "life_safety": release,
+            "door": door,
+        })
+        .to_string();
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.folder.join(LIFE_SAFETY_LOG))
+            .and_then(|mut log| log.write_all(format!("{line}\n").as_bytes()))
+            .map_err(|error| DoorFault(error.to_string()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sallyport_domain::TransactionId;
 
     #[test]
     fn a_release_is_written_and_a_missing_folder_is_a_fault() {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sallyport_protocol::{DoorReport, FailedAcquisition};
+use sallyport_protocol::{DoorReport, FailedAcquisition, SignedGateEvent};
 use serde::Serialize;
 
 /// Holds the next sequence number of door reports as 20 digits.
@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Door,
     /// A failed acquisition.
     Failed,
+    /// A signed event of the gate.
+    Event,
 }
 
 /// A file's name.
@@ -35,6 +37,7 @@ impl Name {
             "intent" => Kind::Intent,
             "door" => Kind::Door,
             "failed" => Kind::Failed,
+            "event" => Kind::Event,
             _ => return None,
         };
         Some(Self {
@@ -50,6 +53,7 @@ impl fmt::Display for Name {
             Kind::Intent => "intent",
             Kind::Door => "door",
             Kind::Failed => "failed",
+            Kind::Event => "event",
         };
         write!(f, "{:020}.{kind}", self.number)
     }
@@ -71,6 +75,9 @@ pub(super) fn inspect(kind: Kind, bytes: &[u8]) -> Option<Option<u64>> {
             .ok()
             .map(|report| Some(report.sequence)),
         Kind::Failed => serde_json::from_slice::<FailedAcquisition>(bytes)
+            .ok()
+            .map(|_| None),
+        Kind::Event => serde_json::from_slice::<SignedGateEvent>(bytes)
             .ok()
             .map(|_| None),
     }

@@ -16,6 +16,7 @@ use sallyport_gate::clock::Stop;
 use sallyport_gate::door::SimulatedDoor;
 use sallyport_gate::event::{AgentEvent, EventSink};
 use sallyport_gate::import::prepare_picture;
+use sallyport_gate::life_safety::{LifeSafetyParts, OnFault};
 use sallyport_gate::observe::FaceObserver;
 use sallyport_gate::spool::FileDisk;
 use sallyport_vision::{
@@ -86,7 +87,9 @@ fn replayed_people_become_requests_of_the_same_or_another_person() {
     };
     let (sender, events) = channel();
     let sender = Mutex::new(sender);
-    let door = SimulatedDoor::new(identity.gate.clone(), &folder.path().join("door"), false);
+    let door =
+        || SimulatedDoor::new(identity.gate.clone(), &folder.path().join("door"), false).unwrap();
+    let (door, doors) = (door(), door());
     let agent = Agent::start(AgentParts {
         identity,
         state,
@@ -100,7 +103,13 @@ fn replayed_people_become_requests_of_the_same_or_another_person() {
         cameras: vec![(Arc::new(camera), supervision)],
         observer: Box::new(FaceObserver::new(pipeline(QualityPolicy::gate()))),
         iris: None,
-        door: Box::new(door.unwrap()),
+        door: Box::new(door),
+        life_safety: LifeSafetyParts {
+            input: None,
+            on_fault: OnFault::Alarm,
+            debounce: Duration::ZERO,
+            doors: Box::new(doors),
+        },
         stage,
         stop,
         events: EventSink::new(move |event| drop(sender.lock().unwrap().send(event))),

@@ -1,6 +1,7 @@
 //! A running agent with a camera and an observer that need no models.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -18,6 +19,7 @@ use sallyport_gate::clock::{Clock, Stop};
 use sallyport_gate::door::SimulatedDoor;
 use sallyport_gate::event::{AgentEvent, EventSink};
 use sallyport_gate::eyes::{EyeReader, EyeSample, Eyes};
+use sallyport_gate::life_safety::{FileInput, LifeSafetyParts, OnFault};
 use sallyport_gate::observe::{Observed, Observer};
 use sallyport_gate::spool::FileDisk;
 use sallyport_gate::state::StateFolder;
@@ -250,7 +252,7 @@ impl Gate {
 
     /// A gate that has joined with its state in `state`, and does not run yet.
     pub(crate) fn before(server: FakeServer, folder: tempfile::TempDir) -> Self {
-        Self {
+        let gate = Self {
             server,
             folder,
             who: Arc::default(),
@@ -259,7 +261,9 @@ impl Gate {
             agent: None,
             preferred: None,
             iris: None,
-        }
+        };
+        gate.fire(false);
+        gate
     }
 
     pub(crate) fn restart(&mut self, policy: CapturePolicy) {
@@ -295,8 +299,19 @@ impl Gate {
             &self.folder.path().join("door"),
             false,
         );
+        let doors = SimulatedDoor::new(
+            identity.gate.clone(),
+            &self.folder.path().join("door"),
+            false,
+        );
         self.agent = Some(
             Agent::start(AgentParts {
+                life_safety: LifeSafetyParts {
+                    input: Some(Box::new(FileInput::new(&self.fire_line(), true))),
+                    on_fault: OnFault::Alarm,
+                    debounce: Duration::from_millis(20),
+                    doors: Box::new(doors.unwrap()),
+                },
                 identity,
                 state,
                 disk: Arc::new(FileDisk),
@@ -314,6 +329,18 @@ impl Gate {
             })
             .unwrap(),
         );
+    }
+
+    /// The file that stands for the fire alarm's line; 0 is the alarm.
+    pub(crate) fn fire_line(&self) -> PathBuf {
+        self.folder.path().join("fire-line")
+    }
+
+    /// Raises or ends the fire alarm.
+    pub(crate) fn fire(&self, alarm: bool) {
+        let new = self.folder.path().join("fire-line.new");
+        std::fs::write(&new, if alarm { "0\n" } else { "1\n" }).unwrap();
+        std::fs::rename(&new, self.fire_line()).unwrap();
     }
 
     /// Waits for the first event that is wanted; everything seen until then.

@@ -12,6 +12,7 @@ mod eyes;
 mod faces;
 mod gate;
 mod joining;
+mod life_safety;
 mod passages;
 mod renewals;
 mod support;

@@ -25,10 +25,11 @@ use sallyport_gate::deps::{Deps, OsRandom};
 use sallyport_gate::join::{Again, join};
 use sallyport_gate::state::{Identity, StateFolder};
 use sallyport_protocol::{
-    DoorOrder, DoorReport, FailedAcquisition, Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest,
-    JoinToken, PassageDecision, PassageRequest, RenewRequest, SignedDoorOrder, paths,
+    DoorOrder, DoorReport, FailedAcquisition, GateEvent, Heartbeat, HeartbeatAnswer, JoinAnswer,
+    JoinRequest, JoinToken, PassageDecision, PassageRequest, RenewRequest, SignedDoorOrder,
+    SignedGateEvent, paths,
 };
-use sallyport_transparency::NoteSigner;
+use sallyport_transparency::{Note, NoteSigner, VerifierKey};
 use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{ASN1Time, FromDer as _, X509Certificate};
 
@@ -64,6 +65,8 @@ pub(crate) struct Seen {
     pub(crate) doors: Vec<DoorReport>,
     pub(crate) failures: Vec<FailedAcquisition>,
     pub(crate) joins: Vec<JoinRequest>,
+    /// The network is cut: every connection breaks.
+    pub(crate) cut: bool,
     /// Reports are answered with 500.
     pub(crate) reports_fail: bool,
     /// Officers' answers, by transaction.
@@ -78,6 +81,9 @@ pub(crate) struct Seen {
     pub(crate) newest_client: i64,
     /// The server confesses that its log was changed.
     pub(crate) log_fault: Option<String>,
+    /// Events of the gate, and their signed lines.
+    pub(crate) gate_events: Vec<GateEvent>,
+    pub(crate) gate_event_texts: Vec<String>,
     /// The newest heartbeat.
     pub(crate) heartbeat: Option<Heartbeat>,
 }
@@ -256,6 +262,7 @@ impl FakeServer {
                 doors: Vec::new(),
                 failures: Vec::new(),
                 joins: Vec::new(),
+                cut: false,
                 reports_fail: false,
                 reviews: HashMap::new(),
                 clients_without_certificate: 0,
@@ -264,6 +271,8 @@ impl FakeServer {
                 renewal: Renewal::Good,
                 newest_client: 0,
                 log_fault: None,
+                gate_events: Vec::new(),
+                gate_event_texts: Vec::new(),
                 heartbeat: None,
             })),
             token,
@@ -370,6 +379,9 @@ fn respond(
     authority: &Authority,
 ) -> Option<(u16, Vec<u8>)> {
     let mut seen = seen.lock().unwrap();
+    if seen.cut {
+        return None;
+    }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     if path == paths::JOIN {
         let request: JoinRequest = serde_json::from_slice(body).unwrap();
@@ -409,6 +421,16 @@ fn respond(
         }
         ("POST", paths::FAILED_ACQUISITION) => {
             seen.failures.push(serde_json::from_slice(body).unwrap());
+            Some((204, Vec::new()))
+        }
+        ("POST", paths::GATE_EVENT) if seen.reports_fail => Some((500, Vec::new())),
+        ("POST", paths::GATE_EVENT) => {
+            let signed: SignedGateEvent = serde_json::from_slice(body).unwrap();
+            let key = VerifierKey::parse(&signed.key).unwrap();
+            let note = Note::parse(signed.note.as_bytes()).unwrap();
+            let text = note.verify(&[key]).unwrap();
+            seen.gate_events.push(serde_json::from_str(text).unwrap());
+            seen.gate_event_texts.push(text.to_owned());
             Some((204, Vec::new()))
         }
         ("POST", paths::PASSAGE) => passage(body, &mut seen, authority),

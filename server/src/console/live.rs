@@ -14,7 +14,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::guard::{Officer, current};
 use super::pages::Trouble;
-use super::view::{Page, RowTemplate, html, is_open, row};
+use super::view::{Page, RowTemplate, date_and_time, html, is_open, row};
 use crate::audit::{self, AuditError};
 use crate::officers::Session;
 use crate::passages;
@@ -31,7 +31,35 @@ const REPLAYED: u32 = 200;
 struct LivePage {
     page: Page,
     rows: Vec<String>,
+    releases: Vec<Release>,
     after: u64,
+}
+
+/// A release for life safety, ongoing or lately.
+struct Release {
+    gate: String,
+    began: String,
+    ended: Option<String>,
+    source: &'static str,
+    index: u64,
+}
+
+fn releases(state: &AppState) -> Vec<Release> {
+    let releases = state.releases().into_iter();
+    releases
+        .map(|row| Release {
+            gate: row.gate,
+            began: date_and_time(state, row.began_at),
+            ended: row.ended_at.map(|at| date_and_time(state, at)),
+            source: match row.source.as_str() {
+                "fire_input" => "fire alarm",
+                "fire_input_fault" => "fire alarm's line broken",
+                "officer" => "officer at the gate",
+                _ => "unknown cause",
+            },
+            index: row.began_index,
+        })
+        .collect()
 }
 
 /// The page. Seeing it is the officer's duty at the gate, and one entry of the log says so.
@@ -59,6 +87,7 @@ pub(super) async fn page(State(state): State<AppState>, Officer(session): Office
         &LivePage {
             page: Page::new(&state, Some(&session), "live"),
             rows,
+            releases: releases(&state),
             after,
         },
     )

@@ -31,6 +31,8 @@ pub(super) struct Page {
     pub(super) current: &'static str,
     /// Alarms about the audit log.
     pub(super) alarms: u64,
+    /// Gates whose doors are free for life safety now, and since when.
+    pub(super) free: Vec<(String, String)>,
 }
 
 impl Page {
@@ -51,6 +53,12 @@ impl Page {
                 .unwrap_or_default(),
             current,
             alarms: state.watch.alarms(),
+            free: state
+                .releases()
+                .into_iter()
+                .filter(|release| release.ended_at.is_none())
+                .map(|release| (release.gate, time_of_day(state, release.began_at)))
+                .collect(),
         }
     }
 }

@@ -289,8 +289,22 @@ pub async fn of_shift(
                     );
                 }
             }
-            "clock" | "gate_lost" | "gate_back" | "gate_health" | "log_alarm" | "refused"
-            | "promise_missed" | "promise_late" | "stream_lost" | "stream_back" => {
+            "clock"
+            | "gate_degraded"
+            | "gate_sequence"
+            | "life_safety_release"
+            | "life_safety_passage"
+            | "undecided"
+            | "officer_at_gate"
+            | "gate_lost"
+            | "gate_back"
+            | "gate_health"
+            | "log_alarm"
+            | "refused"
+            | "promise_missed"
+            | "promise_late"
+            | "stream_lost"
+            | "stream_back" => {
                 report.put("Trouble", Item::new(index, entry, entry.actor.clone()));
             }
             _ if entry.actor.is_some() => {

@@ -4,6 +4,7 @@
 
 pub mod copy;
 pub mod factors;
+pub mod gate_events;
 pub mod gates;
 mod keys;
 pub mod log;

@@ -138,10 +138,12 @@ impl Severity {
 
 fn severity(entry: &Entry) -> Severity {
     match entry.kind.as_str() {
-        "log_alarm" => Severity::Alarm,
+        "log_alarm" | "life_safety_release" | "gate_sequence" => Severity::Alarm,
         "door" if entry.reason.as_deref() == Some("not_granted") => Severity::Alarm,
-        "clock" | "gate_lost" | "gate_revoked" | "keys_rotated" | "subject_removed" | "export"
-        | "promise_missed" | "stream_lost" => Severity::Notice,
+        "clock" | "gate_degraded" | "officer_at_gate" | "gate_lost" | "gate_revoked"
+        | "keys_rotated" | "subject_removed" | "export" | "promise_missed" | "stream_lost" => {
+            Severity::Notice
+        }
         _ if matches!(
             entry.decision.as_deref(),
             Some("refuse" | "refused" | "refer" | "fault")

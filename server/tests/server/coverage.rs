@@ -22,7 +22,7 @@ use crate::common::{Device, Gate, Rig, mate, template};
 use crate::factors::{HardwareKey, code_now, secret_of};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 38] = [
+const ROUTES: [(&str, &[&str]); 39] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -30,6 +30,7 @@ const ROUTES: [(&str, &[&str]); 38] = [
     ("POST /gate/v1/failed-acquisition", &["passage"]),
     ("POST /gate/v1/enrolment", &["enrolment"]),
     ("POST /gate/v1/heartbeat", &["gate_health"]),
+    ("POST /gate/v1/event", &["gate_event_key", "gate_degraded"]),
     // The answer that a gate waits for is the review's entry.
     ("GET /gate/v1/review", &[]),
     ("GET /", &["consultation"]),
@@ -120,6 +121,7 @@ pub(crate) fn routes(source: &str) -> BTreeSet<String> {
         ("paths::FAILED_ACQUISITION", paths::FAILED_ACQUISITION),
         ("paths::ENROLMENT", paths::ENROLMENT),
         ("paths::HEARTBEAT", paths::HEARTBEAT),
+        ("paths::GATE_EVENT", paths::GATE_EVENT),
         ("paths::REVIEW", paths::REVIEW),
     ]);
     // Whoever needs other methods teaches them to this test first.
@@ -431,6 +433,12 @@ async fn use_gate(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
         .await;
     assert_eq!(answer.status, 200);
     tried.left("POST /gate/v1/heartbeat").await;
+    let event = crate::gate_events::camera_lost(rig, gate);
+    assert_eq!(
+        gate.client.post(paths::GATE_EVENT, &event).await.status,
+        204
+    );
+    tried.left("POST /gate/v1/event").await;
 }
 
 async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {

@@ -16,6 +16,7 @@ mod console;
 mod coverage;
 mod durability;
 mod factors;
+mod gate_events;
 mod hunt;
 mod irises;
 mod joining;

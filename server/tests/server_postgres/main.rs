@@ -21,6 +21,8 @@ mod coverage;
 mod durability;
 #[path = "../server/factors.rs"]
 mod factors;
+#[path = "../server/gate_events.rs"]
+mod gate_events;
 #[path = "../server/hunt.rs"]
 mod hunt;
 #[path = "../server/irises.rs"]

@@ -85,6 +85,7 @@ impl Worker {
                     .passage_until(&request, deadline, &shared.stop),
             )
         })?;
+        self.shared.came_during_release(transaction);
         self.shared.emit(AgentEvent::Submitted { transaction });
         Ok(())
     }
