@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO_FLAGS := --locked
 export SALLYPORT_CACHE := $(CURDIR)/.cache
 
-.PHONY: help setup demo test check bench clean-demo
+.PHONY: help setup demo test check fuzz bench clean-demo
 
 help: ## Show these lines.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,10 @@ check-lints:
 check: check-lints ## Format, lints, documentation, licences and sources.
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
 	cargo deny --offline check bans licenses sources
+
+SECONDS ?= 60
+fuzz: ## Every parser with mutated input, each target for SECONDS=60; found inputs land in fuzz/found.
+	SALLYPORT_FUZZ_SECONDS=$(SECONDS) cargo test $(CARGO_FLAGS) -p sallyport-transparency -p sallyport-protocol -p sallyport-gate --test hostile_input -- --nocapture
 
 bench: ## Benchmarks; each prints a peer's or the limit's figure beside ours.
 	deploy/setup
