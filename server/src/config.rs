@@ -49,14 +49,20 @@ pub struct OfficerRules {
     pub password_memory_mib: u32,
     /// Passes of a password's hash, at least 2.
     pub password_passes: u32,
+    /// Records and past passages that one officer may open in an hour.
+    pub consultations_per_hour: u32,
+    /// The same, in a day.
+    pub consultations_per_day: u32,
 }
 
 impl Default for OfficerRules {
-    /// 64 MiB and 3 passes: about 0.1 s on a small server.
+    /// 64 MiB and 3 passes: about 0.1 s on a small server. Twenty records in an hour are many for one case.
     fn default() -> Self {
         Self {
             password_memory_mib: 64,
             password_passes: 3,
+            consultations_per_hour: 20,
+            consultations_per_day: 60,
         }
     }
 }
@@ -66,6 +72,8 @@ impl OfficerRules {
     pub const FLOOR: Self = Self {
         password_memory_mib: 19,
         password_passes: 2,
+        consultations_per_hour: 20,
+        consultations_per_day: 60,
     };
 
     /// Refuses what is too weak, or so strong that no server bears it.
@@ -196,5 +204,25 @@ impl Config {
     #[must_use]
     pub fn log_origin(&self) -> String {
         format!("sallyport/{}/audit1", self.site)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn officers_rules_have_a_floor_and_a_ceiling() {
+        let with = |memory: u32, passes: u32| {
+            let text = format!(
+                "site = \"demo\"\nhostnames = []\ngate_listen = \"127.0.0.1:1\"\nconsole_listen = \"127.0.0.1:2\"\nutc_offset_minutes = 0\ncool_off_seconds = 0\n[officers]\npassword_memory_mib = {memory}\npassword_passes = {passes}\n"
+            );
+            Config::parse(&text).map(|config| config.officers)
+        };
+        assert_eq!(with(19, 2).unwrap(), OfficerRules::FLOOR);
+        for (memory, passes) in [(18, 2), (64, 1), (0, 3), (1_025, 3), (64, 17)] {
+            let error = with(memory, passes).unwrap_err().to_string();
+            assert!(error.contains("[officers]"), "{error}");
+        }
     }
 }

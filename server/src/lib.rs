@@ -9,6 +9,7 @@ pub mod backup;
 pub mod clock;
 pub mod config;
 pub mod console;
+pub mod consultations;
 mod enrolment;
 pub mod evidence;
 pub mod export;

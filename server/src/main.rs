@@ -21,7 +21,9 @@ use sallyport_server::clock::SystemClock;
 use sallyport_server::config::Config;
 use sallyport_server::keys::{self, KeySetup};
 use sallyport_server::state::AppState;
-use sallyport_server::{gates, hardening, installation, officers, registry, serve, templates};
+use sallyport_server::{
+    consultations, gates, hardening, installation, officers, registry, serve, templates,
+};
 use zeroize::Zeroizing;
 
 /// Who acted, in the log, when a command is given on the server itself.
@@ -220,6 +222,15 @@ enum Registry {
         #[command(flatten)]
         data: Data,
     },
+    /// Say in which wing a person lives; without a wing, in none. Officers of other wings do not open the record.
+    Wing {
+        /// Who.
+        subject: SubjectId,
+        /// Name of the wing.
+        wing: Option<String>,
+        #[command(flatten)]
+        data: Data,
+    },
     /// Remove a person with all references and the keys that open them and what the log has sealed about them.
     Remove {
         /// Who.
@@ -260,6 +271,15 @@ enum Officer {
     },
     /// List accounts with their roles.
     List(Data),
+    /// Say which wings' people an officer needs to know; without any, all.
+    Wings {
+        /// Name of the account.
+        name: String,
+        /// Names of the wings.
+        wings: Vec<String>,
+        #[command(flatten)]
+        data: Data,
+    },
     /// End an account: its sessions end at once.
     Disable {
         /// Name of the account.
@@ -473,6 +493,15 @@ async fn officer(command: Officer) -> anyhow::Result<()> {
                 println!("{}\t{}\t{role}{ended}", account.id, account.name);
             }
         }
+        Officer::Wings { name, wings, data } => {
+            let state = open(&data).await?;
+            let wings = consultations::set_officer_wings(&state, &name, &wings, ACTOR).await?;
+            if wings.is_empty() {
+                println!("{name} may open records of all wings.");
+            } else {
+                println!("{name} may open records of {}.", wings.join(", "));
+            }
+        }
         Officer::Disable { name, data } => {
             let officer = officers::disable(&open(&data).await?, &name, ACTOR).await?;
             println!("{officer} has no account any more; open sessions have ended.");
@@ -505,6 +534,15 @@ async fn people(command: Registry) -> anyhow::Result<()> {
         } => {
             let index = registry::set_status(&open(&data).await?, subject, status, ACTOR).await?;
             println!("{subject} is now {}; log entry {index}.", status.code());
+        }
+        Registry::Wing {
+            subject,
+            wing,
+            data,
+        } => {
+            let state = open(&data).await?;
+            consultations::set_wing(&state, subject, wing.as_deref(), ACTOR).await?;
+            println!("{subject}: {}.", wing.as_deref().unwrap_or("no wing"));
         }
         Registry::NewKey(data) => {
             let version = keys::prepare(&open(&data).await?, ACTOR).await?;

@@ -184,6 +184,7 @@ fn template_place<'a>(
 }
 
 pub(crate) fn open_record(state: &AppState, row: &SubjectRow) -> Result<Subject, RegistryError> {
+    state.note_opened();
     let key = subject_key(state, row)?;
     let id = row.id.to_string();
     let plain = Zeroizing::new(sealing::open(

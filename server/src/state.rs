@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use sallyport_domain::{FaceCalibration, FusionCalibration, OfficerId, Timestamp, TransactionId};
@@ -70,6 +70,8 @@ pub struct Inner {
     releases: RwLock<Vec<ReleaseRow>>,
     /// Refusals that are being counted before they are logged.
     pub refusals: Refusals,
+    /// Records of people that were opened since the start.
+    opened: AtomicU64,
     /// Attempts at passwords.
     pub guessing: Guessing,
     /// Gates whose clocks differ from the server's.
@@ -141,6 +143,7 @@ impl AppState {
             watch: LogWatch::default(),
             releases: RwLock::default(),
             refusals: Refusals::default(),
+            opened: AtomicU64::new(0),
             guessing: Guessing::default(),
             wrong_clocks: WrongClocks::default(),
             looks: std::sync::Mutex::default(),
@@ -179,6 +182,17 @@ impl AppState {
                 }
             }
         }
+    }
+
+    /// Counts an opened record of a person.
+    pub(crate) fn note_opened(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records of people that this process has opened. Whatever opens one leaves an entry of the log; the tests compare.
+    #[must_use]
+    pub fn records_opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// Tells the officers' pages.

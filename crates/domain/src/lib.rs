@@ -7,6 +7,7 @@
 mod biometric;
 mod calibration;
 pub mod consistency;
+mod consultation;
 mod decision;
 mod enrolment;
 mod fusion;
@@ -29,6 +30,7 @@ pub use calibration::{
     CalibrationError, ErrorPoint, FusionCalibration, LogLikelihoodRatio, Measured,
     ScoreCalibration, ScoreKind,
 };
+pub use consultation::ConsultReason;
 pub use decision::{
     Decision, DecisionInput, GateCondition, ReasonCode, SearchOutcome, Verdict, decide,
 };

@@ -69,6 +69,8 @@ const ROUTES: &[(&str, Need)] = &[
         "POST /passages/{id}/review",
         Need::Any(&[Act::ReviewPassage]),
     ),
+    ("GET /consultations", Need::Any(&[Act::DecideChange])),
+    ("POST /consultations/raise", Need::Any(&[Act::DecideChange])),
     ("GET /log", Need::Any(&[Act::ReadLog])),
     ("GET /log/alarms", Need::Any(&[Act::ReadLog])),
     (
@@ -87,10 +89,11 @@ pub fn need(method: &str, path: &str) -> Option<Need> {
 }
 
 /// Pages of the navigation: path, its words, and its name in [`super::view::Page::current`].
-const PAGES: [(&str, &str, &str); 4] = [
+const PAGES: [(&str, &str, &str); 5] = [
     ("/", "Live", "live"),
     ("/log", "Audit log", "log"),
     ("/gates", "Gates", "gates"),
+    ("/consultations", "Consultations", "consultations"),
     ("/account", "Account", "account"),
 ];
 

@@ -9,6 +9,7 @@ mod guard;
 mod live;
 mod pages;
 mod passage;
+mod quotas;
 mod second;
 mod slip;
 mod view;
@@ -37,6 +38,8 @@ pub fn router(state: AppState) -> Router {
         .route("/log", get(pages::log))
         .route("/log/alarms", get(alarms::page))
         .route("/gates", get(pages::gates))
+        .route("/consultations", get(quotas::page))
+        .route("/consultations/raise", post(quotas::raise))
         .route("/account", get(account::page))
         .route("/account/confirm", post(account::confirm))
         .route("/account/confirm/ask", post(account::ask_again))

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use askama::Template;
 use axum::Form;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use sallyport_domain::{Act, Modality, TransactionId, Verdict};
@@ -15,8 +15,10 @@ use super::guard::{Officer, check_csrf};
 use super::pages::Trouble;
 use super::view::{Page, Row, date_and_time, display_name, html, is_fresh, row, word};
 use crate::audit;
-use crate::officers::{self, Session};
+use crate::consultations::{self, ConsultError, Given};
+use crate::officers::{self, OfficerError, Session};
 use crate::passages;
+use crate::refusals;
 use crate::reviews;
 use crate::state::AppState;
 use crate::store::passages::{Finding, PassageRow};
@@ -87,6 +89,48 @@ struct ReasonPage {
     problem: Option<String>,
 }
 
+/// The question for a reason, again with what was wrong.
+fn ask_reason(
+    state: &AppState,
+    session: &Session,
+    passage: &PassageRow,
+    problem: Option<&ConsultError>,
+) -> Response {
+    let page = ReasonPage {
+        page: Page::new(state, Some(session), ""),
+        id: passage.transaction.to_string(),
+        problem: problem.map(ToString::to_string),
+    };
+    let page = html(state, &page);
+    match problem {
+        None => page,
+        Some(error) => consult_refused(error, page),
+    }
+}
+
+/// What was wrong with a consultation, as status of the page and for the log.
+pub(super) fn consult_refused(error: &ConsultError, mut page: Response) -> Response {
+    let (status, code) = match error {
+        ConsultError::Reason | ConsultError::Case | ConsultError::Words => {
+            (StatusCode::BAD_REQUEST, "no_reason")
+        }
+        ConsultError::WingName => (StatusCode::BAD_REQUEST, "wing_name"),
+        ConsultError::Wing => (StatusCode::FORBIDDEN, "other_wing"),
+        ConsultError::Quota => (StatusCode::TOO_MANY_REQUESTS, "quota"),
+        ConsultError::Own => (StatusCode::FORBIDDEN, "own_quota"),
+        ConsultError::Officer(OfficerError::Role(_)) => (StatusCode::FORBIDDEN, "not_for_role"),
+        ConsultError::Officer(OfficerError::Stale) => (StatusCode::FORBIDDEN, "not_fresh"),
+        ConsultError::Officer(OfficerError::NoAccount) => (StatusCode::BAD_REQUEST, "no_account"),
+        ConsultError::Officer(_) | ConsultError::Audit(_) => {
+            tracing::error!(error = %error, "a consultation failed");
+            *page.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            return page;
+        }
+    };
+    *page.status_mut() = status;
+    refusals::marked(page, code)
+}
+
 pub(super) async fn find(state: &AppState, id: &str) -> Result<PassageRow, Response> {
     let not_found = || Trouble::not_found(state).into_response();
     let id: TransactionId = id.parse().map_err(|_| not_found())?;
@@ -97,7 +141,7 @@ pub(super) async fn find(state: &AppState, id: &str) -> Result<PassageRow, Respo
     }
 }
 
-/// Writes the consultation into the log; nothing is shown before that succeeded.
+/// Writes a look that is gate duty into the log; nothing is shown before that succeeded.
 async fn consulted(
     state: &AppState,
     session: &Session,
@@ -128,32 +172,21 @@ pub(super) async fn page(
 ) -> Result<Response, Response> {
     let passage = find(&state, &id).await?;
     if !is_duty(&state, &session, &passage) {
-        let page = Page::new(&state, Some(&session), "");
-        return Ok(html(
-            &state,
-            &ReasonPage {
-                page,
-                id: passage.transaction.to_string(),
-                problem: None,
-            },
-        ));
+        return Ok(ask_reason(&state, &session, &passage, None));
     }
-    show(
-        &state,
-        &session,
-        &passage,
-        "gate_duty",
-        Some(String::new()),
-        None,
-    )
-    .await
+    consulted(&state, &session, &passage, "passage_page", "gate_duty").await?;
+    show(&state, &session, &passage, "gate_duty", None).await
 }
 
 #[derive(Deserialize)]
 pub(super) struct ReasonForm {
     csrf: String,
+    #[serde(default)]
     reason: String,
+    #[serde(default)]
     case: String,
+    #[serde(default)]
+    words: String,
 }
 
 /// The page of an older passage, after a reason was given.
@@ -165,31 +198,31 @@ pub(super) async fn page_with_reason(
 ) -> Result<Response, Response> {
     check_csrf(&session, &form.csrf)?;
     let passage = find(&state, &id).await?;
-    let case = clean_case(&form.case);
-    if !REASONS.contains(&form.reason.as_str()) || case.is_empty() {
-        let page = Page::new(&state, Some(&session), "");
-        let problem = Some("Choose a reason and give the case number.".to_owned());
-        let mut response = html(
-            &state,
-            &ReasonPage {
-                page,
-                id: passage.transaction.to_string(),
-                problem,
-            },
-        );
-        *response.status_mut() = StatusCode::BAD_REQUEST;
-        return Ok(response);
+    let opened = async {
+        let given = Given::parse(&form.reason, &form.case, &form.words)?;
+        let about = passage.transaction.to_string();
+        let people = &passage.candidates;
+        consultations::consult(&state, &session, &about, people, "passage_page", &given).await?;
+        Ok::<_, ConsultError>(given.text())
+    };
+    match opened.await {
+        Ok(reason) => show(&state, &session, &passage, &reason, None).await,
+        Err(error) => Ok(ask_reason(&state, &session, &passage, Some(&error))),
     }
-    let query = format!("?reason={}&case={}", form.reason, case.replace(' ', "+"));
-    show(
-        &state,
-        &session,
-        &passage,
-        &format!("{} {case}", form.reason),
-        Some(query),
-        None,
-    )
-    .await
+}
+
+/// May this officer see the passage now: as gate duty, or because it was opened with a reason a moment ago?
+async fn is_open(
+    state: &AppState,
+    session: &Session,
+    passage: &PassageRow,
+) -> Result<bool, Response> {
+    if is_duty(state, session, passage) {
+        return Ok(true);
+    }
+    consultations::is_open(state, session, &passage.transaction.to_string())
+        .await
+        .map_err(|error| Trouble::server(state, &error).into_response())
 }
 
 /// Is looking at this passage gate duty of this officer? Otherwise it needs a reason.
@@ -197,15 +230,14 @@ fn is_duty(state: &AppState, session: &Session, passage: &PassageRow) -> bool {
     session.role.may(Act::WatchGates) && is_fresh(state, passage)
 }
 
+/// The page, after its entry was written.
 async fn show(
     state: &AppState,
     session: &Session,
     passage: &PassageRow,
     reason: &str,
-    picture_query: Option<String>,
     problem: Option<String>,
 ) -> Result<Response, Response> {
-    consulted(state, session, passage, "passage_page", reason).await?;
     let mut candidates = Vec::new();
     for subject in &passage.candidates {
         candidates.push(display_name(state, *subject).await);
@@ -229,9 +261,9 @@ async fn show(
         page: Page::new(state, Some(session), ""),
         row: row(state, passage).await,
         problem,
-        picture: picture_query
-            .filter(|_| passage.has_picture)
-            .map(|query| format!("/passages/{}/picture{query}", passage.transaction)),
+        picture: passage
+            .has_picture
+            .then(|| format!("/passages/{}/picture", passage.transaction)),
         pad: passage
             .pad
             .votes
@@ -264,25 +296,6 @@ async fn show(
     Ok(html(state, &page))
 }
 
-/// Reasons for which an older record may be opened.
-const REASONS: [&str; 4] = ["incident", "complaint", "inspection", "release_check"];
-
-fn clean_case(case: &str) -> String {
-    case.trim()
-        .chars()
-        .filter(|c| c.is_alphanumeric() || "-/. ".contains(*c))
-        .take(60)
-        .collect()
-}
-
-#[derive(Deserialize)]
-pub(super) struct PictureQuery {
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    case: String,
-}
-
 /// Officer and passage pairs that are remembered; beyond it a second look is an entry again.
 const LOOKS: usize = 10_000;
 
@@ -302,34 +315,24 @@ async fn looked(state: &AppState, session: &Session, passage: &PassageRow) -> Re
     Ok(())
 }
 
-/// The sealed picture, opened for this officer's browser only, after the look was logged: as gate duty while it is fresh, with a
-/// reason of its own later.
+/// The sealed picture, opened for this officer's browser only, after the look was logged: as gate duty while it is fresh, later only of a
+/// passage that the officer opened with a reason a moment ago.
 pub(super) async fn picture(
     State(state): State<AppState>,
     Officer(session): Officer,
     Path(id): Path<String>,
-    Query(query): Query<PictureQuery>,
 ) -> Result<Response, Response> {
     let passage = find(&state, &id).await?;
     if is_duty(&state, &session, &passage) {
         looked(&state, &session, &passage).await?;
+    } else if is_open(&state, &session, &passage).await? {
+        consulted(&state, &session, &passage, "picture", "of_open_record").await?;
     } else {
-        let case = clean_case(&query.case);
-        if !REASONS.contains(&query.reason.as_str()) || case.is_empty() {
-            return Err((
-                StatusCode::BAD_REQUEST,
-                "An older picture is shown only with a reason; open its record.\n",
-            )
-                .into_response());
-        }
-        consulted(
-            &state,
-            &session,
-            &passage,
-            "picture",
-            &format!("{} {case}", query.reason),
-        )
-        .await?;
+        let refused = (
+            StatusCode::BAD_REQUEST,
+            "An older picture is shown only with a reason; open its record.\n",
+        );
+        return Err(refusals::marked(refused.into_response(), "no_reason"));
     }
     match passages::open_picture(&state, passage.transaction).await {
         Ok(Some(jpeg)) => Ok(([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response()),
@@ -358,6 +361,14 @@ pub(super) async fn review(
 ) -> Result<Response, Response> {
     check_csrf(&session, &form.csrf)?;
     let passage = find(&state, &id).await?;
+    if !is_open(&state, &session, &passage).await? {
+        return Ok(ask_reason(
+            &state,
+            &session,
+            &passage,
+            Some(&ConsultError::Reason),
+        ));
+    }
     let words = form.words.trim();
     let verdict = match form.verdict.as_str() {
         "grant" => Some(Verdict::Grant),
@@ -384,24 +395,16 @@ pub(super) async fn review(
             .await
             {
                 Ok(_) => {
-                    return Ok(
-                        Redirect::to(&format!("/passages/{}", passage.transaction)).into_response()
-                    );
+                    let page = format!("/passages/{}", passage.transaction);
+                    return Ok(Redirect::to(&page).into_response());
                 }
                 Err(error) => error.to_string(),
             }
         }
         _ => "Choose a decision and a reason, and confirm that you have looked.".to_owned(),
     };
-    let mut response = show(
-        &state,
-        &session,
-        &passage,
-        "review",
-        is_duty(&state, &session, &passage).then(String::new),
-        Some(problem),
-    )
-    .await?;
+    consulted(&state, &session, &passage, "passage_page", "review").await?;
+    let mut response = show(&state, &session, &passage, "review", Some(problem)).await?;
     *response.status_mut() = StatusCode::BAD_REQUEST;
     Ok(response)
 }

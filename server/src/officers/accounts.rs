@@ -44,7 +44,10 @@ pub async fn list(state: &AppState) -> Result<Vec<Account>, OfficerError> {
 }
 
 /// The account that goes on under this name.
-async fn account(state: &AppState, name: &str) -> Result<Account, OfficerError> {
+///
+/// # Errors
+/// No such account; database or sealing failed.
+pub async fn find(state: &AppState, name: &str) -> Result<Account, OfficerError> {
     let row = state.store.officer_by_name(&name_key(state, name)).await?;
     let id = row.ok_or(OfficerError::NoAccount)?.id;
     list(state)
@@ -59,7 +62,7 @@ async fn account(state: &AppState, name: &str) -> Result<Account, OfficerError> 
 /// # Errors
 /// No such account; database or audit log failed.
 pub async fn disable(state: &AppState, name: &str, actor: &str) -> Result<OfficerId, OfficerError> {
-    let officer = account(state, name).await?;
+    let officer = find(state, name).await?;
     let now = state.clock.now();
     let mut write = state.store.write().await?;
     if !write.officer_disable(officer.id, now).await? {
@@ -78,7 +81,7 @@ pub async fn disable(state: &AppState, name: &str, actor: &str) -> Result<Office
 /// # Errors
 /// No such account; database or audit log failed.
 pub async fn renewal_link(state: &AppState, name: &str) -> Result<String, OfficerError> {
-    let officer = account(state, name).await?;
+    let officer = find(state, name).await?;
     let role = officer.role.ok_or(OfficerError::NoAccount)?;
     link(state, role, Some(officer.id)).await
 }

@@ -15,7 +15,7 @@ use crate::sealing::{self, Place};
 use crate::state::AppState;
 use crate::store::StoreError;
 
-pub use accounts::{Account, disable, first_link, list, renewal_link};
+pub use accounts::{Account, disable, find, first_link, list, renewal_link};
 pub use factors::{
     Factors, HardwareKey, NewCodes, add_key, confirm_codes, factors, new_codes, new_key,
     remove_key, waiting_codes,

@@ -2,6 +2,7 @@
 //! times as microseconds in 64-bit integers. One text serves SQLite and PostgreSQL through sqlx's runtime-chosen driver
 //! (docs/adr/0005).
 
+pub mod consultations;
 pub mod copy;
 pub mod factors;
 pub mod gate_events;

@@ -22,7 +22,7 @@ use crate::common::{Device, Gate, Rig, mate, template};
 use crate::factors::{HardwareKey, code_now, secret_of};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 39] = [
+const ROUTES: [(&str, &[&str]); 41] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -43,6 +43,8 @@ const ROUTES: [(&str, &[&str]); 39] = [
     ("GET /log", &["consultation"]),
     ("GET /log/alarms", &[]),
     ("GET /gates", &[]),
+    ("GET /consultations", &["consultation"]),
+    ("POST /consultations/raise", &["quota_raised"]),
     ("GET /account", &[]),
     ("POST /account/confirm", &["sign_in"]),
     ("POST /account/confirm/ask", &[]),
@@ -66,7 +68,7 @@ const ROUTES: [(&str, &[&str]); 39] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 38] = [
+const COMMANDS: [(&str, &[&str]); 40] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -81,6 +83,7 @@ const COMMANDS: [(&str, &[&str]); 38] = [
     ("gate revoke", &["gate_revoked"]),
     ("registry list", &["consultation"]),
     ("registry status", &["subject_status"]),
+    ("registry wing", &["subject_wing"]),
     ("registry remove", &["subject_removed"]),
     ("registry new-key", &["keys_rotated"]),
     ("registry rewrap", &["keys_rotated"]),
@@ -91,6 +94,7 @@ const COMMANDS: [(&str, &[&str]); 38] = [
     ),
     ("officer setup-link", &["officer_setup_link"]),
     ("officer list", &["consultation"]),
+    ("officer wings", &["officer_wings"]),
     ("officer disable", &["officer_disabled"]),
     ("audit export", &["export"]),
     ("audit key", &[]),
@@ -197,6 +201,8 @@ pub(crate) async fn entries(rig: &Rig, start: u64) -> Vec<Entry> {
 struct Tried<'a> {
     rig: &'a Rig,
     at: u64,
+    /// Records of people that were opened until then.
+    opened: u64,
     left: BTreeMap<&'static str, &'static [&'static str]>,
 }
 
@@ -205,6 +211,7 @@ impl<'a> Tried<'a> {
         Self {
             rig,
             at: rig.state.store.log_size().await.unwrap(),
+            opened: rig.state.records_opened(),
             left: table.iter().copied().collect(),
         }
     }
@@ -212,6 +219,7 @@ impl<'a> Tried<'a> {
     /// What happened since the last call was preparation.
     async fn ready(&mut self) {
         self.at = self.rig.state.store.log_size().await.unwrap();
+        self.opened = self.rig.state.records_opened();
     }
 
     async fn left(&mut self, name: &str) {
@@ -220,6 +228,10 @@ impl<'a> Tried<'a> {
             .remove(name)
             .unwrap_or_else(|| panic!("{name} is not in the table, or was tried twice"));
         assert_eq!(kinds(self.rig, self.at).await, expected, "{name}");
+        assert!(
+            self.rig.state.records_opened() == self.opened || !expected.is_empty(),
+            "{name} opens people's records and leaves no entry"
+        );
         self.ready().await;
     }
 
@@ -510,6 +522,15 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
         auditor.get(path).await;
         tried.left(&format!("GET {path}")).await;
     }
+    let supervisor = Browser::signed_in_as(rig, "Sam", Role::Supervisor).await;
+    tried.ready().await;
+    let page = supervisor.get("/consultations").await;
+    tried.left("GET /consultations").await;
+    let officer = page.split("name=\"officer\" value=\"").nth(1).unwrap();
+    let officer = officer.split('"').next().unwrap();
+    let raise = format!("csrf={}&officer={officer}", self::csrf(&page));
+    assert_eq!(supervisor.post("/consultations/raise", &raise).await.0, 303);
+    tried.left("POST /consultations/raise").await;
     let (status, _) = browser.post("/sign-out", &format!("csrf={csrf}")).await;
     assert_eq!(status, 303);
     tried.left("POST /sign-out").await;
@@ -866,6 +887,7 @@ async fn every_command_leaves_its_entries() {
         "gate revoke side",
         "registry list",
         &format!("registry status {person} suspended"),
+        &format!("registry wing {person} c"),
         &format!("registry remove {person}"),
         "registry new-key",
         "registry rewrap",
@@ -873,6 +895,7 @@ async fn every_command_leaves_its_entries() {
         "registry renew-templates",
         "officer setup-link",
         "officer list",
+        "officer wings Alex a b",
         "officer disable Alex",
         &format!("audit export {export}"),
         "audit key",

@@ -13,6 +13,7 @@ pub(crate) const ENGINE: Engine = Engine::Sqlite;
 mod backup;
 mod common;
 mod console;
+mod consultations;
 mod coverage;
 mod durability;
 mod factors;

@@ -15,6 +15,8 @@ mod backup;
 mod common;
 #[path = "../server/console.rs"]
 mod console;
+#[path = "../server/consultations.rs"]
+mod consultations;
 #[path = "../server/coverage.rs"]
 mod coverage;
 #[path = "../server/durability.rs"]
