@@ -184,7 +184,12 @@ async fn an_officer_sets_up_signs_in_reviews_and_signs_out() {
     );
 
     // Log, gates, sign out; then nothing is shown any more.
-    for (page, name) in [("log", "log"), ("gates", "gates"), ("nowhere", "not-found")] {
+    for (page, name) in [
+        ("log", "log"),
+        ("gates", "gates"),
+        ("consultations", "consultations"),
+        ("nowhere", "not-found"),
+    ] {
         browser
             .client
             .goto(live.join(page).unwrap().as_str())
