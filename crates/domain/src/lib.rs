@@ -16,6 +16,7 @@ pub mod iris;
 mod officer;
 mod pad;
 mod policy;
+mod profile;
 mod quality;
 mod subject;
 mod template;
@@ -52,6 +53,9 @@ pub use pad::{PadAssessment, PadKind, PadVerdict, PadVote};
 pub use policy::{
     AccessRule, Direction, GatePolicy, ModalityPolicy, PadPolicy, Purpose, UnrecognisedPolicy,
     WeeklyWindow,
+};
+pub use profile::{
+    DataKind, Due, Keep, LifeEvents, Profile, ProfileError, ProfileRule, RetentionEvent,
 };
 pub use quality::{QualityDefect, QualityReport};
 pub use subject::{SubjectCategory, SubjectStatus, SubjectView};

@@ -32,6 +32,24 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0) / 1_000
     }
 
+    /// The same time of day, this many calendar months later, in UTC. Where that month has no such day its last day
+    /// counts (31 August and six months is 28 or 29 February), so a term never ends late. Stays at the range's end
+    /// instead of overflowing.
+    #[must_use]
+    pub fn plus_months(self, months: u16) -> Self {
+        const DAY_MICROS: i64 = 86_400_000_000;
+        let (year, month, day) = civil_from_days(self.0.div_euclid(DAY_MICROS));
+        let month_count = year * 12 + (month - 1) + i64::from(months);
+        let (year, month) = (month_count.div_euclid(12), month_count.rem_euclid(12) + 1);
+        let first = days_from_civil(year, month);
+        let next_first = days_from_civil(year + month / 12, month % 12 + 1);
+        let days = first + day.min(next_first - first) - 1;
+        Self(
+            days.saturating_mul(DAY_MICROS)
+                .saturating_add(self.0.rem_euclid(DAY_MICROS)),
+        )
+    }
+
     /// RFC 3339 in UTC with milliseconds, such as `2026-11-23T10:07:00.000Z`
     /// (days-to-civil algorithm of the proleptic Gregorian calendar).
     #[must_use]
@@ -39,20 +57,7 @@ impl Timestamp {
         let millis = self.0.div_euclid(1_000);
         let days = millis.div_euclid(86_400_000);
         let in_day = millis.rem_euclid(86_400_000);
-        let shifted = days + 719_468;
-        let era = shifted.div_euclid(146_097);
-        let day_of_era = shifted.rem_euclid(146_097);
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_index = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-        let month = if month_index < 10 {
-            month_index + 3
-        } else {
-            month_index - 9
-        };
-        let year = year_of_era + era * 400 + i64::from(month <= 2);
+        let (year, month, day) = civil_from_days(days);
         format!(
             "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
             in_day / 3_600_000,
@@ -61,6 +66,38 @@ impl Timestamp {
             in_day % 1_000
         )
     }
+}
+
+/// Year, month (1 to 12) and day (1 to 31) of a count of days since 1970-01-01.
+const fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let era = shifted.div_euclid(146_097);
+    let day_of_era = shifted.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 {
+        month_index + 3
+    } else {
+        month_index - 9
+    };
+    let early = if month <= 2 { 1 } else { 0 };
+    (year_of_era + era * 400 + early, month, day)
+}
+
+/// Days from 1970-01-01 to the first day of a month (1 to 12).
+const fn days_from_civil(year: i64, month: i64) -> i64 {
+    let (year, month_index) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * month_index + 2) / 5;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
 /// Day of the week at the site.
@@ -111,6 +148,32 @@ impl LocalMoment {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calendar_months_end_on_the_last_day_where_the_month_is_shorter() {
+        let noon = |text_micros: i64| Timestamp::from_micros(text_micros);
+        // 2026-08-31T12:00:00.5Z
+        let august = noon(1_788_177_600_500_000);
+        assert_eq!(august.to_rfc3339(), "2026-08-31T12:00:00.500Z");
+        for (months, text) in [
+            (0, "2026-08-31T12:00:00.500Z"),
+            (1, "2026-09-30T12:00:00.500Z"),
+            (4, "2026-12-31T12:00:00.500Z"),
+            (5, "2027-01-31T12:00:00.500Z"),
+            (6, "2027-02-28T12:00:00.500Z"),
+            (18, "2028-02-29T12:00:00.500Z"),
+            (1_200, "2126-08-31T12:00:00.500Z"),
+        ] {
+            assert_eq!(august.plus_months(months).to_rfc3339(), text);
+        }
+        let before_epoch = noon(-1);
+        assert_eq!(
+            before_epoch.plus_months(2).to_rfc3339(),
+            "1970-02-28T23:59:59.999Z"
+        );
+        let end = Timestamp::from_micros(i64::MAX);
+        assert_eq!(end.plus_months(1), end);
+    }
 
     #[test]
     fn rfc3339_at_known_moments() {
