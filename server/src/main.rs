@@ -5,6 +5,7 @@
 )]
 
 mod backup_commands;
+mod key_commands;
 mod log_commands;
 mod promise_commands;
 mod report_commands;
@@ -15,16 +16,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use sallyport_domain::{Direction, GateId, Role, SiteId, SubjectId, SubjectStatus};
 use sallyport_server::clock::SystemClock;
 use sallyport_server::config::Config;
-use sallyport_server::keys::{self, KeySetup};
+use sallyport_server::keys;
 use sallyport_server::state::AppState;
 use sallyport_server::{
     consultations, gates, hardening, installation, officers, registry, serve, templates,
 };
 use zeroize::Zeroizing;
+
+use key_commands::KeyOptions;
 
 /// Who acted, in the log, when a command is given on the server itself.
 const ACTOR: &str = "server-console";
@@ -51,22 +54,15 @@ struct Data {
     /// Data folder of the installation.
     #[arg(long, env = "SALLYPORT_DATA")]
     data: PathBuf,
-    /// File with the passphrase or PIN of the key file, where it needs one.
-    #[arg(long, env = "SALLYPORT_KEY_SECRET_FILE")]
-    key_secret_file: Option<PathBuf>,
+    /// File with the passphrase, PIN or token that opens the registry's keys, where they need one. May be given several times: two
+    /// custodians bring a file each.
+    #[arg(long, env = "SALLYPORT_KEY_SECRET_FILE", value_delimiter = ',')]
+    key_secret_file: Vec<PathBuf>,
 }
 
 impl Data {
     fn secret(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
-        let Some(path) = &self.key_secret_file else {
-            return Ok(None);
-        };
-        let text = Zeroizing::new(
-            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?,
-        );
-        Ok(Some(Zeroizing::new(
-            text.trim_end_matches(['\r', '\n']).to_owned(),
-        )))
+        key_commands::read_secret(&self.key_secret_file)
     }
 }
 
@@ -141,19 +137,11 @@ struct Init {
     /// Start even where the system locks too little memory, so that templates may reach a swap file. For trials.
     #[arg(long)]
     allow_unlocked_memory: bool,
-    /// How key-encryption keys are kept: in the key file (protected by its permissions), sealed in it under a passphrase, or in a
-    /// PKCS#11 token.
-    #[arg(long, value_enum, default_value = "file")]
-    keys: KeyProtection,
-    /// Memory of the passphrase's derivation (argon2id) in MiB, at least 256; every start uses as much once.
-    #[arg(long, default_value_t = 1_024)]
-    key_memory_mib: u32,
-    /// Library of the PKCS#11 token.
+    #[command(flatten)]
+    keys: KeyOptions,
+    /// New file for the recovery key, needed with --keys tpm: it opens the keys when this machine's TPM is gone.
     #[arg(long)]
-    pkcs11_module: Option<PathBuf>,
-    /// Label of the PKCS#11 token.
-    #[arg(long)]
-    pkcs11_token: Option<String>,
+    recovery_key: Option<PathBuf>,
     /// PostgreSQL address of the role that serves; without it an embedded SQLite database in the data folder.
     #[arg(long, default_value = "", hide_default_value = true)]
     database: String,
@@ -166,13 +154,6 @@ struct Init {
         hide_default_value = true
     )]
     database_owner: String,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum KeyProtection {
-    File,
-    Passphrase,
-    Pkcs11,
 }
 
 #[derive(Subcommand)]
@@ -245,6 +226,15 @@ enum Registry {
     /// Give all templates a new secret while the server runs: copies that leaked compare with nothing any more. After an
     /// interruption run it again; afterwards restart the servers.
     RenewTemplates(Data),
+    /// Protect the key-encryption keys of registry.key in another way; keys and data stay as they are. Stop the servers first.
+    ProtectKeys(key_commands::Protect),
+    /// Write the recovery key of keys that a TPM protects, for the safe.
+    RecoveryKey {
+        /// New file for it.
+        file: PathBuf,
+        #[command(flatten)]
+        data: Data,
+    },
     /// Move from SQLite to an empty PostgreSQL database, log and all. Stop the server first.
     MigrateStore(backup_commands::Move),
     /// Destroy a key-encryption key that a rotation replaced. Backups made before cannot be opened with this key file any more.
@@ -374,32 +364,6 @@ async fn run(command: Command) -> anyhow::Result<()> {
     }
 }
 
-fn key_setup(init: &Init) -> anyhow::Result<KeySetup> {
-    let secret = || {
-        init.data
-            .secret()?
-            .context("name a file with the passphrase or PIN: --key-secret-file FILE")
-    };
-    Ok(match init.keys {
-        KeyProtection::File => KeySetup::File,
-        KeyProtection::Passphrase => KeySetup::Passphrase {
-            secret: secret()?,
-            memory_kib: init.key_memory_mib.saturating_mul(1_024),
-        },
-        KeyProtection::Pkcs11 => KeySetup::Pkcs11 {
-            module: init
-                .pkcs11_module
-                .clone()
-                .context("name the token's library: --pkcs11-module FILE")?,
-            token: init
-                .pkcs11_token
-                .clone()
-                .context("name the token by its label: --pkcs11-token LABEL")?,
-            secret: secret()?,
-        },
-    })
-}
-
 async fn create(init: Init) -> anyhow::Result<()> {
     let config = Config {
         site: init.site.clone(),
@@ -413,8 +377,16 @@ async fn create(init: Init) -> anyhow::Result<()> {
         officers: sallyport_server::config::OfficerRules::default(),
     };
     let owner = (!init.database_owner.is_empty()).then_some(init.database_owner.as_str());
-    let keys = key_setup(&init)?;
+    let keys = init.keys.setup(init.data.secret()?, "--key-secret-file")?;
+    if init.keys.is_tpm() && init.recovery_key.is_none() {
+        anyhow::bail!(
+            "name a new file for the recovery key with --recovery-key FILE: without it everything is lost with this machine's TPM"
+        );
+    }
     installation::create_with(&init.data.data, &config, owner, &keys, &SystemClock).await?;
+    if let Some(file) = init.recovery_key.as_ref().filter(|_| init.keys.is_tpm()) {
+        key_commands::write_recovery(&init.data.data, config.site.as_str(), file)?;
+    }
     let folder = init.data.data.display();
     println!(
         "A new installation of site {} is in {folder}.\n\
@@ -581,6 +553,8 @@ async fn people(command: Registry) -> anyhow::Result<()> {
                 done.references, done.version
             );
         }
+        Registry::ProtectKeys(arguments) => key_commands::protect(arguments).await?,
+        Registry::RecoveryKey { file, data } => key_commands::recovery_key(&file, &data).await?,
         Registry::MigrateStore(arguments) => backup_commands::migrate(arguments).await?,
         Registry::RetireKey { version, data } => {
             keys::retire(&open(&data).await?, version, ACTOR).await?;

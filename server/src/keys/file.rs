@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::passphrase::{Derivation, Passphrase};
+use super::passphrase::{Derivation, MIN_PASSPHRASE, Split};
 use super::pkcs11::Token;
+use super::rooted::Rooted;
+use super::tpm::SealedRoot;
+use super::transit::{Engine, Transit};
 use super::{KeyEncryptionKey, KeyError, KeyProvider, KeySetup};
 use crate::sealing::Key;
 
@@ -39,6 +42,12 @@ pub(super) enum Protection {
     File,
     /// By a passphrase.
     Passphrase(Derivation),
+    /// By any two of three passphrases.
+    TwoOfThree(Split),
+    /// By the machine's TPM.
+    Tpm(SealedRoot),
+    /// By a key service.
+    Transit(Engine),
     /// By a token.
     Pkcs11 {
         /// Library.
@@ -49,17 +58,45 @@ pub(super) enum Protection {
 }
 
 impl Protection {
-    pub(super) fn new(setup: &KeySetup) -> Result<(Self, Option<Zeroizing<String>>), KeyError> {
+    /// Sets up a new protection, with the provider that goes with it.
+    pub(super) fn new(
+        site: &str,
+        setup: &KeySetup,
+    ) -> Result<(Self, Arc<dyn KeyProvider>), KeyError> {
+        let rooted = |root: Key| -> Arc<dyn KeyProvider> { Arc::new(Rooted::new(site, root)) };
         Ok(match setup {
-            KeySetup::File => (Self::File, None),
+            KeySetup::File => (Self::File, Arc::new(PlainFile)),
             KeySetup::Passphrase { secret, memory_kib } => {
-                if secret.chars().count() < 20 {
+                if secret.chars().count() < MIN_PASSPHRASE {
                     return Err(KeyError::WeakSecret);
                 }
+                let derivation = Derivation::new(*memory_kib)?;
                 (
-                    Self::Passphrase(Derivation::new(*memory_kib)?),
-                    Some(secret.clone()),
+                    Self::Passphrase(derivation),
+                    rooted(derivation.derive(secret)?),
                 )
+            }
+            KeySetup::TwoOfThree { secret, memory_kib } => {
+                let root = Key::generate()?;
+                let split = Split::new(site, *memory_kib, secret, &root)?;
+                (Self::TwoOfThree(split), rooted(root))
+            }
+            KeySetup::Tpm { tcti, pcrs } => {
+                let root = Key::generate()?;
+                let sealed = SealedRoot::new(tcti, pcrs, &root)?;
+                // A TPM that seals and does not unseal would be found out at the next start.
+                let root = sealed.open()?;
+                (Self::Tpm(sealed), rooted(root))
+            }
+            KeySetup::Transit {
+                address,
+                mount,
+                authority,
+                secret,
+            } => {
+                let engine = Engine::new(address, mount, authority)?;
+                let provider = Transit::open(&engine, site, secret)?;
+                (Self::Transit(engine), Arc::new(provider))
             }
             KeySetup::Pkcs11 {
                 module,
@@ -70,7 +107,7 @@ impl Protection {
                     module: module.clone(),
                     token: token.clone(),
                 },
-                Some(secret.clone()),
+                Arc::new(Token::open(module, token, site, secret)?),
             ),
         })
     }
@@ -81,11 +118,13 @@ impl Protection {
         secret: Option<&Zeroizing<String>>,
     ) -> Result<Arc<dyn KeyProvider>, KeyError> {
         let needed = || secret.ok_or(KeyError::SecretMissing);
+        let rooted = |root: Key| -> Arc<dyn KeyProvider> { Arc::new(Rooted::new(site, root)) };
         Ok(match self {
             Self::File => Arc::new(PlainFile),
-            Self::Passphrase(derivation) => {
-                Arc::new(Passphrase::new(site, *derivation, needed()?)?)
-            }
+            Self::Passphrase(derivation) => rooted(derivation.derive(needed()?)?),
+            Self::TwoOfThree(split) => rooted(split.open(site, needed()?)?),
+            Self::Tpm(sealed) => rooted(sealed.open()?),
+            Self::Transit(engine) => Arc::new(Transit::open(engine, site, needed()?)?),
             Self::Pkcs11 { module, token } => {
                 Arc::new(Token::open(module, token, site, needed()?)?)
             }
@@ -96,6 +135,9 @@ impl Protection {
         match self {
             Self::File => "file".to_owned(),
             Self::Passphrase(derivation) => format!("passphrase {}", derivation.line()),
+            Self::TwoOfThree(split) => format!("two-of-three {}", split.line()),
+            Self::Tpm(sealed) => format!("tpm {}", sealed.line()),
+            Self::Transit(engine) => format!("transit {}", engine.line()),
             Self::Pkcs11 { module, token } => {
                 format!("pkcs11 {} {}", hex::encode(token), module.display())
             }
@@ -107,6 +149,9 @@ impl Protection {
         match kind {
             "file" => Some(Self::File),
             "passphrase" => Derivation::parse(rest).map(Self::Passphrase),
+            "two-of-three" => Split::parse(rest).map(Self::TwoOfThree),
+            "tpm" => SealedRoot::parse(rest).map(Self::Tpm),
+            "transit" => Engine::parse(rest).map(Self::Transit),
             "pkcs11" => {
                 let (token, module) = rest.split_once(' ')?;
                 Some(Self::Pkcs11 {
@@ -123,22 +168,30 @@ impl Protection {
 struct PlainFile;
 
 impl KeyProvider for PlainFile {
-    fn create(&self, _: u32) -> Result<Zeroizing<String>, KeyError> {
-        Ok(Zeroizing::new(hex::encode(Key::generate()?.expose())))
+    fn create(&self, version: u32) -> Result<Zeroizing<String>, KeyError> {
+        self.import(version, &Key::generate()?)
     }
 
-    fn open(&self, _: u32, text: &str) -> Result<Box<dyn KeyEncryptionKey>, KeyError> {
+    fn open(&self, version: u32, text: &str) -> Result<Box<dyn KeyEncryptionKey>, KeyError> {
+        Ok(Box::new(self.export(version, text)?))
+    }
+
+    fn destroy(&self, _: u32, _: &str) -> Result<(), KeyError> {
+        Ok(())
+    }
+
+    fn export(&self, _: u32, text: &str) -> Result<Key, KeyError> {
         let mut bytes = Zeroizing::new([0; 32]);
         hex::decode_to_slice(text, bytes.as_mut_slice()).map_err(|_| KeyError::Damaged {
             // There is one of this name in a data folder.
             path: "registry.key".to_owned(),
             what: "a key is not 64 hexadecimal digits",
         })?;
-        Ok(Box::new(Key::from_bytes(*bytes)))
+        Ok(Key::from_bytes(*bytes))
     }
 
-    fn destroy(&self, _: u32, _: &str) -> Result<(), KeyError> {
-        Ok(())
+    fn import(&self, _: u32, key: &Key) -> Result<Zeroizing<String>, KeyError> {
+        Ok(Zeroizing::new(hex::encode(key.expose())))
     }
 }
 

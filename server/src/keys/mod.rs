@@ -1,7 +1,7 @@
 //! Keys of the registry: key-encryption keys (KEK) in versions, and the data keys that they wrap.
 //!
-//! The KEKs are outside the database: in the key file itself, sealed in it under a passphrase, or in a PKCS#11 token that never
-//! gives them out. Everything in the database is sealed under a data key: one of each subject for registry and templates, one of each
+//! The KEKs are outside the database: in the key file itself; sealed in it under a passphrase, under any two of three custodians'
+//! passphrases or by the machine's TPM; or in a PKCS#11 token or a Transit engine that never gives them out. Everything in the database is sealed under a data key: one of each subject for registry and templates, one of each
 //! subject for the details of log entries, and two of the installation. Rotation wraps the data keys anew and touches nothing else;
 //! destroying a subject's two keys is erasure.
 
@@ -9,7 +9,11 @@ mod data_keys;
 mod file;
 mod passphrase;
 mod pkcs11;
+mod protect;
 mod rewrap;
+mod rooted;
+mod tpm;
+mod transit;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,6 +30,7 @@ pub use data_keys::{
 };
 pub use file::KeyFile;
 pub use passphrase::{MIN_MEMORY_KIB, MIN_PASSES};
+pub use protect::{RecoveryKey, protect};
 pub use rewrap::{RewrapError, Rewrapped, prepare, retire, rewrap};
 
 /// Why a key is not to be had. Carries no key, passphrase or PIN.
@@ -82,6 +87,30 @@ pub enum KeyError {
     /// The last key cannot go.
     #[error("key version {0} is still in use; run registry rewrap first")]
     InUse(u32),
+    /// Not the custodians that are needed.
+    #[error(
+        "two of the three custodians are needed (all three to set it up): write their lines into the secret file, each as number, space, passphrase, for example '1 six random words…'; --key-secret-file may be given several times"
+    )]
+    Custodians,
+    /// Two custodians chose the same.
+    #[error("each custodian needs a passphrase of their own")]
+    SamePassphrase,
+    /// The TPM refused or is away.
+    #[error("the TPM refused: {0}")]
+    Tpm(String),
+    /// Vault or OpenBao refused or is away.
+    #[error("the key service refused: {0}")]
+    Transit(String),
+    /// A KEK that cannot leave where it is.
+    #[error(
+        "keys in a token or key service cannot be taken out or brought in; only keys of the key file can be protected in another way"
+    )]
+    NotInFile,
+    /// The recovery key is none, or of another installation.
+    #[error(
+        "the recovery key does not open this key file; it belongs to another installation, or one of the two was changed"
+    )]
+    Recovery,
     /// The token (HSM) refused or is away.
     #[error("the key token refused: {0}")]
     Token(String),
@@ -98,6 +127,23 @@ trait KeyProvider: Send + Sync {
     fn open(&self, version: u32, text: &str) -> Result<Box<dyn KeyEncryptionKey>, KeyError>;
     /// Destroys a KEK where it lives outside the key file.
     fn destroy(&self, version: u32, text: &str) -> Result<(), KeyError>;
+    /// The KEK itself, where it can be had, to protect it in another way.
+    fn export(&self, _version: u32, _text: &str) -> Result<Key, KeyError> {
+        Err(KeyError::NotInFile)
+    }
+    /// Takes a KEK that was made elsewhere; as `create` otherwise.
+    fn import(&self, _version: u32, _key: &Key) -> Result<Zeroizing<String>, KeyError> {
+        Err(KeyError::NotInFile)
+    }
+}
+
+/// Key bytes that came out of a seal.
+fn root_from(plain: &[u8]) -> Result<Key, KeyError> {
+    let bytes: Zeroizing<[u8; 32]> = plain
+        .try_into()
+        .map(Zeroizing::new)
+        .map_err(|_| KeyError::WrongSecret)?;
+    Ok(Key::from_bytes(*bytes))
 }
 
 /// A KEK in use: AES-256-GCM, wherever it is computed.
@@ -141,6 +187,31 @@ pub enum KeySetup {
         secret: Zeroizing<String>,
         /// argon2id's memory, KiB; at least [`MIN_MEMORY_KIB`].
         memory_kib: u32,
+    },
+    /// In the key file, sealed under any two of three custodians' passphrases.
+    TwoOfThree {
+        /// Three lines: number, space, passphrase.
+        secret: Zeroizing<String>,
+        /// argon2id's memory, KiB; at least [`MIN_MEMORY_KIB`].
+        memory_kib: u32,
+    },
+    /// In the key file, sealed by the machine's TPM.
+    Tpm {
+        /// How tpm2-tools reach it, for example `device:/dev/tpmrm0`.
+        tcti: String,
+        /// Registers of the boot state, for example `sha256:7,11`; empty for none.
+        pcrs: String,
+    },
+    /// In the Transit engine of Vault or OpenBao.
+    Transit {
+        /// `https://HOST:PORT`.
+        address: String,
+        /// Path of the engine.
+        mount: String,
+        /// PEM file with the authority of its certificate.
+        authority: PathBuf,
+        /// The token.
+        secret: Zeroizing<String>,
     },
     /// In a PKCS#11 token.
     Pkcs11 {
@@ -191,8 +262,7 @@ impl Ring {
     /// # Errors
     /// The file exists, the disk or the token refuses, or the passphrase is weak.
     pub fn create(path: &Path, site: &str, setup: &KeySetup) -> Result<Self, KeyError> {
-        let (protection, secret) = file::Protection::new(setup)?;
-        let provider = protection.provider(site, secret.as_ref())?;
+        let (protection, provider) = file::Protection::new(site, setup)?;
         let text = provider.create(1)?;
         let file = KeyFile {
             protection,
@@ -250,6 +320,12 @@ impl Ring {
         let mut loaded = self.loaded.write().map_err(|_| damaged())?;
         *loaded = fresh;
         Ok(read(&loaded))
+    }
+
+    /// The key file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     fn damaged(&self, what: &'static str) -> KeyError {

@@ -68,13 +68,16 @@ const ROUTES: [(&str, &[&str]); 41] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 40] = [
+const COMMANDS: [(&str, &[&str]); 42] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
     // Their entries are in the log of the installation that they make: `backup.rs` and `moving.rs`.
     ("restore", &[]),
     ("registry migrate-store", &[]),
+    // Needs a TPM: its entry is looked for in `custody.rs`.
+    ("registry recovery-key", &[]),
+    ("registry protect-keys", &["keys_protected"]),
     ("serve", &["server_started", "server_stopped"]),
     ("migrate", &["migrated"]),
     ("gate add", &["gate_added"]),
@@ -889,6 +892,7 @@ async fn every_command_leaves_its_entries() {
         &format!("registry status {person} suspended"),
         &format!("registry wing {person} c"),
         &format!("registry remove {person}"),
+        "registry protect-keys",
         "registry new-key",
         "registry rewrap",
         "registry retire-key 1",
@@ -951,6 +955,7 @@ async fn every_command_leaves_its_entries() {
     restore_and_move(&export, &data).await;
     tried.left("restore").await;
     tried.left("registry migrate-store").await;
+    tried.left("registry recovery-key").await;
     let mut server = program()
         .args(["serve", "--data"])
         .arg(&data)

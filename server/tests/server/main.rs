@@ -15,6 +15,7 @@ mod common;
 mod console;
 mod consultations;
 mod coverage;
+mod custody;
 mod durability;
 mod factors;
 mod gate_events;
