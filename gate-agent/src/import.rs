@@ -111,8 +111,10 @@ pub enum ImportError {
 /// What came of an import.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// People enrolled now.
-    pub enrolled: usize,
+    /// People sent now, who wait for a second officer or were approved before.
+    pub submitted: usize,
+    /// Of these, people of whom somebody enrolled or under review looks alike; an officer decides each of them.
+    pub doubtful: usize,
     /// People who were answered by an earlier run.
     pub done_before: usize,
     /// People refused by the server or left without a usable picture, in this run or before.
@@ -133,6 +135,11 @@ pub enum ImportEvent {
     },
     /// A person is dealt with.
     PersonDone,
+    /// A person waits for an officer who compares with somebody alike.
+    PersonDoubtful {
+        /// Who.
+        person: String,
+    },
     /// A person was refused.
     PersonRefused {
         /// Who.
@@ -155,6 +162,8 @@ pub type Send<'a> = dyn Fn(&EnrolmentSubmission) -> Result<EnrolmentOutcome, Upl
 pub struct Importer<'a> {
     /// The station.
     pub station: GateId,
+    /// The one-time code of the enrolment or batch that an officer opened for it.
+    pub enrolment: String,
     /// The registry's key for photographs.
     pub sealing: SealingKey,
     /// Randomness.
@@ -245,15 +254,26 @@ impl Importer<'_> {
                 sentence,
             });
         }
-        let refusal = if prepared.is_empty() {
-            Some("no usable picture of the face")
+        let answer = if prepared.is_empty() {
+            Answer::Refused("no usable picture of the face")
         } else {
             prepared.sort_by(|(_, a), (_, b)| b.quality.total_cmp(&a.quality));
             prepared.truncate(KEPT_SAMPLES);
             self.submit(person, subject, prepared, eyes)?
         };
+        let refusal = match answer {
+            Answer::Taken => None,
+            Answer::Doubtful => {
+                summary.doubtful += 1;
+                (self.tell)(ImportEvent::PersonDoubtful {
+                    person: person.name.clone(),
+                });
+                None
+            }
+            Answer::Refused(sentence) => Some(sentence),
+        };
         match refusal {
-            None => summary.enrolled += 1,
+            None => summary.submitted += 1,
             Some(sentence) => {
                 summary.refused_people += 1;
                 (self.tell)(ImportEvent::PersonRefused {
@@ -272,14 +292,14 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// Why the server refused, if it did.
+    /// What the server said.
     fn submit(
         &self,
         person: &Person,
         subject: SubjectId,
         prepared: Vec<(String, PreparedPicture)>,
         eyes: Vec<(String, PreparedEye)>,
-    ) -> Result<Option<&'static str>, ImportError> {
+    ) -> Result<Answer, ImportError> {
         let mut samples = Vec::with_capacity(prepared.len());
         for (source_sha256, picture) in prepared {
             let photograph =
@@ -300,6 +320,7 @@ impl Importer<'_> {
         samples.extend(best_of_each(eyes));
         let outcome = (self.send)(&EnrolmentSubmission {
             version: PROTOCOL_VERSION,
+            enrolment: self.enrolment.clone(),
             subject,
             station: self.station.clone(),
             category: person.category,
@@ -307,8 +328,10 @@ impl Importer<'_> {
             samples,
         })?;
         Ok(match outcome {
-            EnrolmentOutcome::Enrolled { .. } => None,
-            EnrolmentOutcome::Refused { reason, .. } => Some(match reason {
+            EnrolmentOutcome::Enrolled { .. }
+            | EnrolmentOutcome::UnderReview { doubt: None, .. } => Answer::Taken,
+            EnrolmentOutcome::UnderReview { .. } => Answer::Doubtful,
+            EnrolmentOutcome::Refused { reason, .. } => Answer::Refused(match reason {
                 EnrolmentRefusal::InconsistentSamples => {
                     "the pictures do not look like one person; sort them and import again"
                 }
@@ -318,9 +341,20 @@ impl Importer<'_> {
                 EnrolmentRefusal::PossibleDuplicate => {
                     "somebody enrolled already looks alike; an officer must review it in the console"
                 }
+                EnrolmentRefusal::Rejected => "a second officer rejected it; ask the officer why",
             }),
         })
     }
+}
+
+/// What the server said to a person.
+enum Answer {
+    /// Put before a second officer, or approved before.
+    Taken,
+    /// The same, with somebody alike.
+    Doubtful,
+    /// Not stored, and why.
+    Refused(&'static str),
 }
 
 /// One file of a person.

@@ -8,7 +8,7 @@ use sallyport_domain::consistency::{
 };
 use sallyport_domain::{
     Evidence, FaceTemplate, GatePolicy, IrisRotation, IrisTemplate, ModelDigest, OperatingPoints,
-    Template,
+    SubjectId, Template,
 };
 use sallyport_matching::{Captured, Identification};
 use sallyport_protocol::{EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission};
@@ -27,10 +27,15 @@ const CANDIDATES: usize = 4;
 
 /// The outcome of all checks.
 pub(crate) enum Checked {
-    /// Store these samples, by their places in the submission.
-    Keep(Vec<usize>),
-    /// An officer must look; nothing is stored.
-    Doubt(EnrolmentRefusal),
+    /// These samples may be put aside for a second officer, by their places in the submission.
+    Keep {
+        /// Places of the samples.
+        samples: Vec<usize>,
+        /// People, enrolled or under review, who may be the same person.
+        alike: Vec<SubjectId>,
+    },
+    /// The samples are of no use; nothing is stored.
+    Refused(EnrolmentRefusal),
 }
 
 /// Is the message itself acceptable? Returns each model once, the faces' first.
@@ -93,7 +98,7 @@ pub(crate) fn validate(
     Ok(faces.into_iter().chain(irises).collect())
 }
 
-/// Are the samples one person, and is that person new?
+/// Are the samples one person, and who looks like that person, among those enrolled and those under review?
 ///
 /// # Errors
 /// The search for duplicates could not be made.
@@ -115,22 +120,21 @@ pub(crate) async fn check(
             .all(|other| same.is_match(one.similarity(other)))
     });
     if !one_person {
-        return Ok(Checked::Doubt(EnrolmentRefusal::InconsistentSamples));
+        return Ok(Checked::Refused(EnrolmentRefusal::InconsistentSamples));
     }
     let keep = match kept(&submission.samples) {
         Ok(keep) => keep,
-        Err(refusal) => return Ok(Checked::Doubt(refusal)),
+        Err(refusal) => return Ok(Checked::Refused(refusal)),
     };
     let samples: Vec<(ModelDigest, Template)> = keep
         .iter()
         .filter_map(|at| submission.samples.get(*at))
         .map(|sample| (sample.probe.model, sample.probe.template.clone()))
         .collect();
-    let (gallery, calibration, policy) =
-        (state.gallery.clone(), state.fusion.clone(), policy.clone());
+    let galleries = [state.gallery.clone(), state.pending.clone()];
+    let (calibration, policy) = (state.fusion.clone(), policy.clone());
     let own = submission.subject;
-    let duplicate = tokio::task::spawn_blocking(move || {
-        let gallery = gallery.read().ok()?;
+    let found = tokio::task::spawn_blocking(move || {
         // Left and right may be exchanged at one of the two enrolments, so both ways are searched.
         let swapped: Vec<(ModelDigest, Template)> = samples
             .iter()
@@ -139,29 +143,30 @@ pub(crate) async fn check(
                 Template::Iris(iris) => (*model, Template::Iris(iris.under_other_name())),
             })
             .collect();
-        let any = |samples: &[(ModelDigest, Template)]| -> Option<bool> {
-            for captured in captures(samples) {
+        let mut alike = BTreeSet::new();
+        for gallery in &galleries {
+            let gallery = gallery.read().ok()?;
+            for captured in captures(&samples).into_iter().chain(captures(&swapped)) {
                 let found =
                     gallery.identify(&captured, &calibration, IrisRotation::Wide, CANDIDATES);
                 match found {
                     Identification::Found { scores, size } => {
                         let points = OperatingPoints::new(&calibration, &policy, size);
                         let evidence = Evidence::new(scores, points);
-                        if !possible_duplicates(&evidence, own).is_empty() {
-                            return Some(true);
-                        }
+                        alike.extend(possible_duplicates(&evidence, own));
                     }
                     Identification::OtherModel(_) => return None,
                 }
             }
-            Some(false)
-        };
-        Some(any(&samples)? || any(&swapped)?)
+        }
+        Some(alike)
     })
     .await;
-    match duplicate {
-        Ok(Some(false)) => Ok(Checked::Keep(keep)),
-        Ok(Some(true)) => Ok(Checked::Doubt(EnrolmentRefusal::PossibleDuplicate)),
+    match found {
+        Ok(Some(alike)) => Ok(Checked::Keep {
+            samples: keep,
+            alike: alike.into_iter().collect(),
+        }),
         Ok(None) | Err(_) => Err(RegistryError::Invalid(
             "duplicates cannot be searched with this model; all stations must use the models of the enrolled references",
         )),
@@ -231,5 +236,6 @@ pub(crate) const fn refusal_code(reason: EnrolmentRefusal) -> &'static str {
         EnrolmentRefusal::InconsistentSamples => "inconsistent_samples",
         EnrolmentRefusal::SameEyeUnderBothNames => "same_eye_under_both_names",
         EnrolmentRefusal::PossibleDuplicate => "possible_duplicate",
+        EnrolmentRefusal::Rejected => "rejected",
     }
 }

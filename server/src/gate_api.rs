@@ -19,11 +19,12 @@ use sallyport_protocol::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::enrolments;
 use crate::gate_events::{self, GateEventError};
 use crate::gates::{self, GateError};
 use crate::passages::{self, PassageError};
 use crate::refusals;
-use crate::registry::{self, RegistryError};
+use crate::registry::RegistryError;
 use crate::reviews;
 use crate::state::AppState;
 use crate::store::gates::GateRow;
@@ -165,7 +166,11 @@ impl From<RegistryError> for Refusal {
             RegistryError::Invalid(_) => Self::new(StatusCode::BAD_REQUEST, "invalid", message),
             RegistryError::Conflict => Self::new(StatusCode::CONFLICT, "conflict", message),
             RegistryError::Unknown => Self::new(StatusCode::NOT_FOUND, "unknown", message),
+            RegistryError::NoOrder => Self::new(StatusCode::FORBIDDEN, "no_enrolment", message),
             RegistryError::Busy
+            | RegistryError::UnderReview
+            | RegistryError::NotInLog
+            | RegistryError::Changed
             | RegistryError::Key(_)
             | RegistryError::Sealed(_)
             | RegistryError::Unavailable(_) => Self::unavailable(&error),
@@ -356,7 +361,7 @@ async fn enrolment(
 ) -> Result<Response, Refusal> {
     let submission: EnrolmentSubmission = message(&body)?;
     same_gate(&gate, &submission.station)?;
-    Ok(answer(registry::enrol(&state, &gate, submission).await?))
+    Ok(answer(enrolments::submit(&state, &gate, submission).await?))
 }
 
 async fn gate_event(

@@ -11,6 +11,7 @@ pub mod config;
 pub mod console;
 pub mod consultations;
 mod enrolment;
+pub mod enrolments;
 pub mod evidence;
 pub mod export;
 pub mod fsck;

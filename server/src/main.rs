@@ -5,6 +5,7 @@
 )]
 
 mod backup_commands;
+mod enrolment_commands;
 mod key_commands;
 mod log_commands;
 mod promise_commands;
@@ -92,6 +93,9 @@ enum Command {
     /// People: list, change status, remove.
     #[command(subcommand)]
     Registry(Registry),
+    /// Enrolments and batches: open, list, close. A second officer decides in the console.
+    #[command(subcommand)]
+    Enrolment(enrolment_commands::Enrolment),
     /// Officers' accounts.
     #[command(subcommand)]
     Officer(Officer),
@@ -358,6 +362,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::BackupKey { file } => backup_commands::new_custodian(&file),
         Command::Restore(arguments) => backup_commands::restore(arguments).await,
         Command::Registry(command) => people(command).await,
+        Command::Enrolment(command) => enrolment_commands::run(command).await,
         Command::Officer(command) => officer(command).await,
         Command::Promise(command) => promise_commands::run(command).await,
         Command::Audit(command) => log_commands::run(command).await,

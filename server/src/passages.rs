@@ -622,11 +622,23 @@ pub async fn open_picture(
     state: &AppState,
     transaction: TransactionId,
 ) -> Result<Option<Vec<u8>>, StoreError> {
-    let damaged = || StoreError::Corrupt("passage.attachment_sealed");
     let Some(bytes) = state.store.passage_picture(transaction).await? else {
         return Ok(None);
     };
-    let sealed: Sealed = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
+    open_attachment(state, &bytes, &transaction.to_string()).map(Some)
+}
+
+/// Opens a picture that an agent sealed for this passage or subject.
+///
+/// # Errors
+/// The picture was changed or belongs to another.
+pub(crate) fn open_attachment(
+    state: &AppState,
+    bytes: &[u8],
+    about: &str,
+) -> Result<Vec<u8>, StoreError> {
+    let damaged = || StoreError::Corrupt("a sealed picture");
+    let sealed: Sealed = serde_json::from_slice(bytes).map_err(|_| damaged())?;
     let enc = STANDARD.decode(&sealed.enc).map_err(|_| damaged())?;
     let ciphertext = STANDARD.decode(&sealed.ciphertext).map_err(|_| damaged())?;
     let enc =
@@ -637,8 +649,7 @@ pub async fn open_picture(
         &enc,
         b"sallyport/attachment/1",
         &ciphertext,
-        transaction.to_string().as_bytes(),
+        about.as_bytes(),
     )
-    .map(Some)
     .map_err(|_| damaged())
 }

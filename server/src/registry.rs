@@ -1,31 +1,20 @@
 //! The registry: enrolled people and their references, sealed at rest, templates in memory for the search.
 
 use sallyport_domain::{
-    FaceTemplate, GatePolicy, IrisTemplate, Modality, ModelDigest, ReferenceId, SubjectCategory,
-    SubjectId, SubjectStatus, SubjectView, Template, Timestamp,
-};
-use sallyport_protocol::{
-    EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission,
+    FaceTemplate, IrisTemplate, Modality, ModelDigest, SubjectCategory, SubjectId, SubjectStatus,
+    SubjectView, Template, Timestamp,
 };
 use sallyport_transparency::Entry;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::audit::{self, AuditError};
-use crate::clock::random;
-use crate::enrolment::{self, Checked};
-use crate::keys::{self, KeyError, Purpose};
-use crate::passages::{content_sha256, sealed_json};
-use crate::replicas;
+use crate::enrolments::{self, ledger};
+use crate::keys::{KeyError, Purpose};
 use crate::sealing::{self, Key, Place, SealError};
 use crate::state::AppState;
 use crate::store::StoreError;
-use crate::store::gates::GateRow;
 use crate::store::registry::{ReferenceRow, SubjectRow};
-use crate::templates;
-
-/// An enrolment is tried so often when other servers change the registry in between.
-const ENROL_ATTEMPTS: u32 = 16;
 
 /// Why the registry did not do what was asked. Carries no personal data.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +30,24 @@ pub enum RegistryError {
     /// There is no such subject.
     #[error("there is no such subject")]
     Unknown,
+    /// The station has no right to submit.
+    #[error(
+        "no enrolment is open under this code for this station: it is unknown, used up, closed or too old. Ask an enroller to open one in the console, or on the server: sallyport-server enrolment open"
+    )]
+    NoOrder,
+    /// The log does not know it.
+    #[error(
+        "the audit log knows of no approval of this; somebody changed the database by hand. Keep the database as it is for the investigation"
+    )]
+    NotInLog,
+    /// What is under review is not what was submitted.
+    #[error(
+        "what is under review was changed in the database after the station submitted it, so it cannot be decided; an alarm is in the log. Keep the database as it is for the investigation"
+    )]
+    Changed,
+    /// Enrolments wait for an officer.
+    #[error("enrolments are under review; have them decided first, then run it again")]
+    UnderReview,
     /// Other servers keep enrolling.
     #[error("other servers are enrolling at the same moment; send it again")]
     Busy,
@@ -144,6 +151,12 @@ pub fn open_template(
     Ok(sealing::open(key, 1, &place, &reference.template_sealed).map(Zeroizing::new)?)
 }
 
+/// The same bytes of a template as they are sealed: what the log's hash of a reference is over.
+pub(crate) fn template_sha256(template: &Template) -> String {
+    use sha2::Digest as _;
+    hex::encode(sha2::Sha256::digest(&*template_bytes(template)))
+}
+
 /// Seals a template for its row.
 pub(crate) fn seal_template_bytes(
     state: &AppState,
@@ -198,7 +211,7 @@ pub(crate) fn open_record(state: &AppState, row: &SubjectRow) -> Result<Subject,
     Ok(Subject { id: row.id, record })
 }
 
-fn seal_record(
+pub(crate) fn seal_record(
     state: &AppState,
     key: &Key,
     id: SubjectId,
@@ -213,6 +226,48 @@ fn seal_record(
         &record_place(state, &id.to_string()),
         &plain,
     )?)
+}
+
+fn photograph_place<'a>(state: &'a AppState, row: &'a str, subject: &'a str) -> Place<'a> {
+    Place {
+        subject,
+        ..Place::new(
+            state.config.site.as_str(),
+            "reference",
+            "photograph_sealed",
+            row,
+        )
+    }
+}
+
+/// Seals a photograph, which the agent sealed before, under its subject's data key, so that it goes with the subject.
+pub(crate) fn seal_photograph(
+    state: &AppState,
+    key: &Key,
+    reference: &ReferenceRow,
+    photograph: &[u8],
+) -> Result<Vec<u8>, SealError> {
+    let (row, subject) = (reference.id.to_string(), reference.subject.to_string());
+    let place = photograph_place(state, &row, &subject);
+    sealing::seal(key, 1, &place, photograph)
+}
+
+/// A reference's photograph as the agent sealed it; `None` where none is kept.
+///
+/// # Errors
+/// Another row's, changed, or the wrong key.
+pub(crate) fn photograph(
+    state: &AppState,
+    key: &Key,
+    reference: &ReferenceRow,
+) -> Result<Option<Vec<u8>>, SealError> {
+    let (row, subject) = (reference.id.to_string(), reference.subject.to_string());
+    let place = photograph_place(state, &row, &subject);
+    reference
+        .photograph_sealed
+        .as_deref()
+        .map(|sealed| sealing::open(key, 1, &place, sealed))
+        .transpose()
 }
 
 /// One subject, opened; `None` when there is none.
@@ -287,7 +342,7 @@ fn template_from(modality: Modality, model: ModelDigest, bytes: &[u8]) -> Option
         .map(Template::Iris)
 }
 
-fn model_of(reference: &ReferenceRow) -> Result<ModelDigest, StoreError> {
+pub(crate) fn model_of(reference: &ReferenceRow) -> Result<ModelDigest, StoreError> {
     reference
         .model
         .parse()
@@ -300,10 +355,18 @@ pub(crate) fn opened(
     key: &Key,
     reference: &ReferenceRow,
 ) -> Result<Template, RegistryError> {
+    let plain = open_template(state, key, reference)?;
+    template_of(reference, &plain)
+}
+
+/// The template that these bytes are, by its row.
+pub(crate) fn template_of(
+    reference: &ReferenceRow,
+    plain: &[u8],
+) -> Result<Template, RegistryError> {
     let modality = Modality::from_code(&reference.modality)
         .ok_or(StoreError::Corrupt("reference.modality"))?;
-    let plain = open_template(state, key, reference)?;
-    Ok(template_from(modality, model_of(reference)?, &plain)
+    Ok(template_from(modality, model_of(reference)?, plain)
         .ok_or(StoreError::Corrupt("reference.template_sealed"))?)
 }
 
@@ -326,6 +389,7 @@ pub async fn load(state: &AppState) -> Result<Loaded, RegistryError> {
     // Taken first: a change during the load is then applied once more, which does no harm.
     let mut followed = state.followed.lock().await;
     let seq = state.store.registry_seq().await?;
+    ledger::catch_up(state).await?;
     let mut loaded = Loaded {
         references: 0,
         failed: 0,
@@ -340,9 +404,11 @@ pub async fn load(state: &AppState) -> Result<Loaded, RegistryError> {
             Err(error) => {
                 loaded.failed += 1;
                 tracing::error!(subject = %row.id, %error, "this subject was not loaded; gates will not recognise the person");
+                ledger::not_in_log(state, &error, "subject", &row.id.to_string()).await?;
             }
         }
     }
+    enrolments::load(state).await?;
     *followed = seq;
     state.caught_up.send_replace(seq);
     Ok(loaded)
@@ -360,6 +426,7 @@ async fn load_subject(
         let model = model_of(&reference)?;
         let template = opened(state, &key, &reference)?;
         let version = reference.secret_version;
+        ledger::stands(state, &reference, &template).await?;
         let template = state
             .keys
             .templates
@@ -387,6 +454,8 @@ async fn load_subject(
 /// # Errors
 /// The database failed.
 pub(crate) async fn reload(state: &AppState, id: SubjectId) -> Result<(), RegistryError> {
+    ledger::catch_up(state).await?;
+    enrolments::reload(state, id).await?;
     if let Some(row) = state.store.subject(id).await? {
         match load_subject(state, &row, true).await {
             Ok(_) => return Ok(()),
@@ -395,6 +464,7 @@ pub(crate) async fn reload(state: &AppState, id: SubjectId) -> Result<(), Regist
             }
             Err(error) => {
                 tracing::error!(subject = %id, %error, "this subject was not loaded; gates will not recognise the person");
+                ledger::not_in_log(state, &error, "subject", &id.to_string()).await?;
             }
         }
     }
@@ -402,212 +472,6 @@ pub(crate) async fn reload(state: &AppState, id: SubjectId) -> Result<(), Regist
         gallery.remove_subject(id);
     }
     Ok(())
-}
-
-/// Enrols one person: consistency of the samples, search for duplicates, then sealed and stored with a log entry.
-///
-/// # Errors
-/// See [`RegistryError`]; nothing was stored.
-pub async fn enrol(
-    state: &AppState,
-    station: &GateRow,
-    submission: EnrolmentSubmission,
-) -> Result<EnrolmentOutcome, RegistryError> {
-    let models = enrolment::validate(&submission)?;
-    let submission_sha256 = content_sha256(&submission)?;
-    let submission = entered(state, submission)?;
-    // Enrolments come one after the other: two submissions of one person must see each other as duplicates.
-    let _turn = state.enrolling.lock().await;
-    let policy: GatePolicy =
-        serde_json::from_str(&station.policy).map_err(|_| StoreError::Corrupt("gate.policy"))?;
-    for _ in 0..ENROL_ATTEMPTS {
-        // Another server may enrol the same person at this moment: the search for duplicates must have seen everything that is
-        // committed before this enrolment is.
-        let seen = replicas::catch_up(state).await?;
-        if let Some(row) = state.store.subject(submission.subject).await? {
-            return enrolled_already(state, &row, &submission_sha256).await;
-        }
-        let keep = match enrolment::check(state, &policy, &submission).await? {
-            Checked::Keep(keep) => keep,
-            Checked::Doubt(reason) => return refuse(state, &submission, &models, reason).await,
-        };
-        let outcome = commit(state, &submission, &keep, &models, &submission_sha256, seen).await?;
-        if let Some(outcome) = outcome {
-            return Ok(outcome);
-        }
-    }
-    Err(RegistryError::Busy)
-}
-
-/// The submission with all templates under the secret in which this server works.
-fn entered(
-    state: &AppState,
-    mut submission: EnrolmentSubmission,
-) -> Result<EnrolmentSubmission, RegistryError> {
-    for sample in &mut submission.samples {
-        let entered = state.keys.templates.enter(&sample.probe.template);
-        sample.probe.template =
-            entered.map_err(|_| RegistryError::Invalid("a sample's template is none"))?;
-    }
-    Ok(submission)
-}
-
-async fn enrolled_already(
-    state: &AppState,
-    row: &SubjectRow,
-    submission_sha256: &str,
-) -> Result<EnrolmentOutcome, RegistryError> {
-    if row.submission_sha256 != submission_sha256 {
-        return Err(RegistryError::Conflict);
-    }
-    let references = state
-        .store
-        .references(row.id)
-        .await?
-        .into_iter()
-        .map(|reference| reference.id)
-        .collect();
-    Ok(EnrolmentOutcome::Enrolled {
-        subject: row.id,
-        references,
-        log_index: row.log_index,
-    })
-}
-
-fn enrolment_entry(
-    submission: &EnrolmentSubmission,
-    models: &[ModelDigest],
-    decision: &str,
-    now: Timestamp,
-) -> Result<Entry, AuditError> {
-    Ok(Entry {
-        gate: Some(submission.station.to_string()),
-        subject: Some(submission.subject.to_string()),
-        decision: Some(decision.to_owned()),
-        models: models.iter().map(ToString::to_string).collect(),
-        ..audit::entry("enrolment", now)?
-    })
-}
-
-async fn refuse(
-    state: &AppState,
-    submission: &EnrolmentSubmission,
-    models: &[ModelDigest],
-    reason: EnrolmentRefusal,
-) -> Result<EnrolmentOutcome, RegistryError> {
-    let entry = Entry {
-        reason: Some(enrolment::refusal_code(reason).to_owned()),
-        ..enrolment_entry(submission, models, "refused", state.clock.now())?
-    };
-    let log_index = audit::record(state, entry).await?;
-    Ok(EnrolmentOutcome::Refused { reason, log_index })
-}
-
-/// Seals and stores; `None` when the registry changed after `seen`, up to which duplicates were searched.
-async fn commit(
-    state: &AppState,
-    submission: &EnrolmentSubmission,
-    keep: &[usize],
-    models: &[ModelDigest],
-    submission_sha256: &str,
-    seen: i64,
-) -> Result<Option<EnrolmentOutcome>, RegistryError> {
-    let now = state.clock.now();
-    let id = submission.subject;
-    let (key, key_rows) = keys::new_subject_keys(&state.keys.ring, id)?;
-    let record = Record {
-        category: submission.category,
-        status: SubjectStatus::Active,
-        effective_from: now.plus_millis(i64::from(state.config.cool_off_seconds) * 1_000),
-        name: submission.display_name.trim().to_owned(),
-    };
-    let record_sealed = seal_record(state, &key, id, &record)?;
-    let mut rows = Vec::new();
-    let secret = templates::newest(&state.store.template_secrets().await?);
-    let samples: Vec<&EnrolmentSample> = keep
-        .iter()
-        .filter_map(|at| submission.samples.get(*at))
-        .collect();
-    for sample in &samples {
-        rows.push(reference(state, &key, id, sample, secret, now).await?);
-    }
-    let mut write = state.store.write().await?;
-    // Keys that were wrapped just before a rotation would stay behind, and so would templates under a secret just replaced.
-    let newest = state.keys.ring.newest()?;
-    if write.registry_seq().await? != seen
-        || key_rows.iter().any(|row| row.version != newest)
-        || templates::newest(&write.template_secrets().await?) != secret
-    {
-        return Ok(None);
-    }
-    let entry = enrolment_entry(submission, models, "enrolled", now)?;
-    let log_index = audit::append(state, &mut write, entry, None).await?;
-    let row = SubjectRow {
-        id,
-        key_version: newest,
-        key_wrapped: Vec::new(),
-        record_sealed,
-        submission_sha256: submission_sha256.to_owned(),
-        log_index,
-    };
-    write.subject_insert(&row, now).await?;
-    for row in &key_rows {
-        write.data_key_insert(row).await?;
-    }
-    for row in &rows {
-        write.reference_insert(row, now).await?;
-    }
-    let seq = write.registry_changed(id).await?;
-    write.commit().await?;
-    state.logged_at(now);
-    if let Ok(mut gallery) = state.gallery.write() {
-        for (row, sample) in rows.iter().zip(&samples) {
-            let (model, template) = (sample.probe.model, &sample.probe.template);
-            state.note_protection(gallery.insert(model, row.id, id, template));
-        }
-    }
-    replicas::own_change(state, seq).await;
-    // In the store's order, as a retry will be answered.
-    let mut references: Vec<ReferenceId> = rows.iter().map(|row| row.id).collect();
-    references.sort();
-    Ok(Some(EnrolmentOutcome::Enrolled {
-        subject: id,
-        references,
-        log_index,
-    }))
-}
-
-async fn reference(
-    state: &AppState,
-    key: &Key,
-    subject: SubjectId,
-    sample: &EnrolmentSample,
-    secret_version: u32,
-    now: Timestamp,
-) -> Result<ReferenceRow, RegistryError> {
-    let template = &sample.probe.template;
-    // Of an eye no picture is kept, whatever a station sends: templates only (NSW Regulation 2014, cl 321).
-    let photograph = sample
-        .photograph
-        .as_ref()
-        .filter(|_| template.face().is_some());
-    let mut row = ReferenceRow {
-        id: ReferenceId::new(now, random().map_err(|_| AuditError::Random)?),
-        subject,
-        modality: template.modality().code().to_owned(),
-        model: sample.probe.model.to_string(),
-        secret_version,
-        template_sealed: Vec::new(),
-        source_sha256: sample.source_sha256.clone(),
-        photograph_sealed: sealed_json(photograph)?,
-    };
-    let stored = state
-        .keys
-        .templates
-        .put_away(state, secret_version, template.clone())
-        .await?;
-    row.template_sealed = seal_template_bytes(state, key, &row, &template_bytes(&stored))?;
-    Ok(row)
 }
 
 /// Changes a subject's status, with a log entry.

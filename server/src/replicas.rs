@@ -43,6 +43,8 @@ pub async fn catch_up(state: &AppState) -> Result<i64, RegistryError> {
     }
     *followed = newest;
     state.caught_up.send_replace(newest);
+    // In plain text, whatever the terminal: programs that wait for it read it.
+    tracing::info!("changes of the registry are taken up, followed={newest}");
     Ok(newest)
 }
 

@@ -14,10 +14,14 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::state::AppState;
 use crate::{
-    audit, console, gate_api, hardening, installation, officers, outside, presence, promises,
-    refusals, registry, replicas, streams, tls, witness,
+    audit, console, enrolments, gate_api, hardening, installation, officers, outside, presence,
+    promises, refusals, registry, replicas, streams, tls, witness,
 };
 
+/// Enrolments are looked after this often.
+const ENROLMENTS_EVERY: Duration = Duration::from_secs(30);
+/// The registry is compared with the log this often.
+const COMPARE_EVERY: Duration = Duration::from_secs(300);
 /// A checkpoint follows an entry within this.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
@@ -139,9 +143,21 @@ async fn signalled(mut terminate: tokio::signal::unix::Signal) -> anyhow::Result
 /// Checkpoints, until the server stops. Failures are tried again at the next turn.
 async fn chores(state: AppState, mut stop: watch::Receiver<bool>) {
     let mut checkpoint = tokio::time::interval(CHECKPOINT_EVERY);
+    let mut housekeeping = tokio::time::interval(ENROLMENTS_EVERY);
+    let mut compare = tokio::time::interval(COMPARE_EVERY);
     loop {
         tokio::select! {
             _ = stop.changed() => return,
+            _ = housekeeping.tick() => {
+                if let Err(error) = enrolments::house(&state).await {
+                    tracing::error!(%error, "enrolments could not be looked after");
+                }
+            }
+            _ = compare.tick() => {
+                if let Err(error) = enrolments::ledger::compare(&state).await {
+                    tracing::error!(%error, "the registry could not be compared with the log");
+                }
+            }
             _ = checkpoint.tick() => {
                 if let Err(error) = witness::publish(&state).await {
                     tracing::error!(error = %error, "no checkpoint could be signed and stored");

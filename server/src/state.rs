@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, Notify, broadcast, watch};
 use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::enrolments::ledger::Ledger;
 use crate::installation::Keys;
 use crate::officers::Guessing;
 use crate::presence::WrongClocks;
@@ -56,6 +57,10 @@ pub struct Inner {
     pub authority: Authority,
     /// References in memory. Written only by enrolment and the registry's change feed.
     pub gallery: Arc<RwLock<Gallery>>,
+    /// Templates of enrolments under review, for the search for duplicates only; no passage looks here.
+    pub pending: Arc<RwLock<Gallery>>,
+    /// What the log says was enrolled.
+    pub(crate) ledger: Mutex<Ledger>,
     /// Relation of similarity and error rate.
     pub calibration: FaceCalibration,
     /// What the scores of all modalities are worth as evidence.
@@ -138,6 +143,8 @@ impl AppState {
             keys,
             authority,
             gallery: Arc::new(RwLock::new(Gallery::new())),
+            pending: Arc::new(RwLock::new(Gallery::new())),
+            ledger: Mutex::default(),
             calibration: FaceCalibration::default_face(),
             live: broadcast::Sender::new(LIVE_CAPACITY),
             watch: LogWatch::default(),

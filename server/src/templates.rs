@@ -273,6 +273,10 @@ async fn begin(state: &AppState, version: u32, actor: &str) -> Result<u32, Regis
         .new_data_key(&owner(version), Purpose::Registry)?;
     let now = state.clock.now();
     let mut write = state.store.write().await?;
+    // A review is bound to the templates as they are; what is submitted from now on is under the new secret.
+    if write.enrolments_pending().await? {
+        return Err(RegistryError::UnderReview);
+    }
     write.data_key_insert(&row).await?;
     let entry = Entry {
         actor: Some(actor.to_owned()),

@@ -30,7 +30,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// Alarms are counted anew this often: another process may have raised one.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 /// Who raised an alarm, when the server did itself.
-const SERVER: &str = "server";
+pub(crate) const SERVER: &str = "server";
 /// Alarms of one gate beyond this say nothing new.
 const ALARM_BYTES: usize = 4_096;
 

@@ -132,6 +132,14 @@ impl Browser {
         Ok(self.client.find(Locator::Css("body")).await?.text().await?)
     }
 
+    /// The page's text as it was sent.
+    ///
+    /// # Errors
+    /// The browser failed.
+    pub async fn source(&self) -> anyhow::Result<String> {
+        Ok(self.client.source().await?)
+    }
+
     /// Saves a screenshot.
     ///
     /// # Errors

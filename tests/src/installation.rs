@@ -162,6 +162,25 @@ impl Running {
         )
     }
 
+    /// Waits until the program has written such a line, at most a minute.
+    ///
+    /// # Errors
+    /// It has not.
+    pub fn wait_until_said(&self, such: impl Fn(&str) -> bool) -> anyhow::Result<()> {
+        for _ in 0..1_200 {
+            let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+            if said.lines().any(&such) {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        bail!(
+            "{} did not say what was awaited within a minute:\n{}",
+            self.name,
+            self.tail()
+        )
+    }
+
     /// `kill -9`, without any chance to tidy up.
     ///
     /// # Errors

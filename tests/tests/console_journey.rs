@@ -52,9 +52,18 @@ async fn an_officer_sets_up_signs_in_reviews_and_signs_out() {
     let station = site.join("station", "entry").unwrap().display().to_string();
     let gate = site.join("front-in", "entry").unwrap();
     let enrol = scenes.join("enrol").display().to_string();
-    checkout
-        .run("sallyport-gate", ["import", &enrol, "--state", &station])
-        .unwrap();
+    let batch = site.open_batch("station").unwrap();
+    let import = [
+        "import",
+        &enrol,
+        "--state",
+        &station,
+        "--enrolment",
+        &batch.code,
+    ];
+    checkout.run("sallyport-gate", import).unwrap();
+    site.close_batch(batch.id).unwrap();
+    site.approve_batch(batch.id).unwrap();
     let invite = |role: &str| {
         let said = site
             .server_command(&["officer", "setup-link", "--role", role])
@@ -107,6 +116,11 @@ async fn an_officer_sets_up_signs_in_reviews_and_signs_out() {
     browser.click("nav a[href='/']").await.unwrap();
     browser.wait("#passages").await.unwrap();
     checked(&browser, "live-empty", &shots).await;
+    browser.click("nav a[href='/enrolments']").await.unwrap();
+    browser.wait("h1").await.unwrap();
+    checked(&browser, "enrolments", &shots).await;
+    browser.click("nav a[href='/']").await.unwrap();
+    browser.wait("#passages").await.unwrap();
 
     // Passages arrive while the page is open; the stranger waits for the officer.
     let picked = folder.path().join("picked");

@@ -62,11 +62,14 @@ fn mates_pass_strangers_do_not_and_the_log_verifies() {
     let enrol = scenes.join("enrol").display().to_string();
     let station = station.display().to_string();
     // Where the law forbids keeping pictures of eyes, they are not even read; the drawn people stand under no law.
+    let batch = site.open_batch("station").unwrap();
     let import = [
         "import",
         &enrol,
         "--state",
         &station,
+        "--enrolment",
+        &batch.code,
         "--profile",
         "nsw-2014",
     ];
@@ -78,6 +81,8 @@ fn mates_pass_strangers_do_not_and_the_log_verifies() {
             import.into_iter().chain(["--development"]),
         )
         .unwrap();
+    site.close_batch(batch.id).unwrap();
+    site.approve_batch(batch.id).unwrap();
 
     let config = site
         .write_gate_config(&gate, &scenes.join("passages"), 1)

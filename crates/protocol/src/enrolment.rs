@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use sallyport_domain::{
-    Direction, GateId, QualityDefect, ReferenceId, SubjectCategory, SubjectId, Timestamp,
-    TransactionId,
+    Direction, EnrolmentId, GateId, QualityDefect, ReferenceId, SubjectCategory, SubjectId,
+    Timestamp, TransactionId,
 };
 
 use crate::{Probe, Sealed};
@@ -27,6 +27,8 @@ pub struct EnrolmentSample {
 pub struct EnrolmentSubmission {
     /// [`crate::PROTOCOL_VERSION`].
     pub version: u16,
+    /// The one-time code of the enrolment or batch that an officer opened for this station.
+    pub enrolment: String,
     /// Made by the agent from the import batch and the person, so that a retry is recognised.
     pub subject: SubjectId,
     /// Which station; must equal the client certificate's.
@@ -60,13 +62,24 @@ pub enum EnrolmentRefusal {
     SameEyeUnderBothNames,
     /// Somebody enrolled already looks alike: a duplicate or a double, for an officer to review.
     PossibleDuplicate,
+    /// The second officer rejected this submission.
+    Rejected,
 }
 
 /// The server's answer to an enrolment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "outcome")]
 pub enum EnrolmentOutcome {
-    /// Stored and searchable.
+    /// Put aside, sealed, until a second officer has decided; no door opens for this person yet.
+    UnderReview {
+        /// Which enrolment.
+        enrolment: EnrolmentId,
+        /// What the officer must look at with special care.
+        doubt: Option<EnrolmentRefusal>,
+        /// Audit log entry.
+        log_index: u64,
+    },
+    /// Approved by a second officer earlier: stored and searchable.
     Enrolled {
         /// Whom.
         subject: SubjectId,

@@ -74,6 +74,12 @@ pub struct Entry {
     /// What each captured modality said about the person concerned, such as `iris_left:against`; never a score.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
+    /// SHA-256 of exactly what this act is bound to, such as the content of an enrolment, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// Biometric references that this act stored: `id:version of the template secret:SHA-256 of the stored template`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
     /// Server build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<String>,

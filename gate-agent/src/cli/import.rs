@@ -24,6 +24,10 @@ pub(super) struct ImportArgs {
     /// A person's sub-folder holds pictures of the face and, if there are any, a folder "eyes" with near-infrared pictures of both eyes
     /// or iris records (ISO/IEC 19794-6) that say which eye is which. In a list, "shows" is face or eyes.
     input: PathBuf,
+    /// One-time code of the enrolment or batch that an officer opened for this station, in the console or with
+    /// `sallyport-server enrolment open`.
+    #[arg(long)]
+    enrolment: String,
     /// State folder of the joined station.
     #[arg(long)]
     state: PathBuf,
@@ -98,12 +102,20 @@ pub(super) fn import(args: &ImportArgs, deps: &Deps) -> anyhow::Result<ExitCode>
         ImportEvent::PictureRefused { path, sentence } => {
             bar.suspend(|| drop(say(&format!("refused {}: {sentence}", path.display()))));
         }
+        ImportEvent::PersonDoubtful { person } => {
+            bar.suspend(|| {
+                drop(say(&format!(
+                    "under review: {person}: somebody enrolled or under review looks alike; an officer compares the pictures in the console"
+                )));
+            });
+        }
         ImportEvent::PersonRefused { person, sentence } => {
             bar.suspend(|| drop(say(&format!("not enrolled: {person}: {sentence}"))));
         }
     };
     let summary = Importer {
         station: identity.gate.clone(),
+        enrolment: args.enrolment.clone(),
         sealing: SealingKey::from_base64(&identity.answer.sealing_key)?,
         random: &*deps.random,
         prepare: &mut prepare,
@@ -114,8 +126,8 @@ pub(super) fn import(args: &ImportArgs, deps: &Deps) -> anyhow::Result<ExitCode>
     .run(&people, &report)?;
     bar.finish_and_clear();
     say(&format!(
-        "{} enrolled, {} dealt with before, {} people and {} pictures refused; the report is {}",
-        summary.enrolled,
+        "{} sent to a second officer for review, {} dealt with before, {} people and {} pictures refused; the report is {}",
+        summary.submitted,
         summary.done_before,
         summary.refused_people,
         summary.refused_pictures,

@@ -102,6 +102,7 @@ impl Bench {
         };
         Importer {
             station: "station".parse().unwrap(),
+            enrolment: "code".to_owned(),
             sealing: sealing(),
             random: &OsRandom,
             prepare: &mut prepare,
@@ -127,7 +128,8 @@ fn refused_pictures_do_not_stop_the_batch_and_say_what_to_do() {
     assert_eq!(
         summary,
         Summary {
-            enrolled: 2,
+            submitted: 2,
+            doubtful: 0,
             done_before: 0,
             refused_people: 1,
             refused_pictures: 2
@@ -163,7 +165,7 @@ fn eyes_are_imported_beside_the_face_and_a_bad_picture_of_eyes_keeps_nobody_out(
     fs::create_dir_all(people.join("Anna/old")).unwrap();
     fs::write(people.join("Anna/old/letter.txt"), "Dear Sir").unwrap();
     let summary = bench.run().unwrap();
-    assert_eq!((summary.enrolled, summary.refused_pictures), (2, 3));
+    assert_eq!((summary.submitted, summary.refused_pictures), (2, 3));
     let sent = bench.sent.borrow().clone();
     // One face and two eyes; one face and the five best of each eye.
     assert_eq!(
@@ -190,7 +192,7 @@ fn an_interrupted_import_goes_on_with_the_same_subjects() {
     let text = fs::read_to_string(&report).unwrap();
     fs::write(&report, format!("{text}{{\"kind\":\"per")).unwrap();
     let summary = bench.run().unwrap();
-    assert_eq!((summary.enrolled, summary.done_before), (1, 1));
+    assert_eq!((summary.submitted, summary.done_before), (1, 1));
     assert_eq!(
         summary.refused_pictures, 2,
         "those of the first run count too"

@@ -71,6 +71,33 @@ const ROUTES: &[(&str, Need)] = &[
     ),
     ("GET /consultations", Need::Any(&[Act::DecideChange])),
     ("POST /consultations/raise", Need::Any(&[Act::DecideChange])),
+    (
+        "GET /enrolments",
+        Need::Any(&[Act::ProposeEnrolment, Act::DecideEnrolment]),
+    ),
+    ("POST /enrolments", Need::Any(&[Act::ProposeEnrolment])),
+    ("GET /enrolments/{id}", Need::Any(&[Act::DecideEnrolment])),
+    ("POST /enrolments/{id}", Need::Any(&[Act::DecideEnrolment])),
+    (
+        "GET /enrolments/{id}/pictures/{at}",
+        Need::Any(&[Act::DecideEnrolment]),
+    ),
+    (
+        "GET /enrolments/{id}/candidates/{subject}",
+        Need::Any(&[Act::DecideEnrolment]),
+    ),
+    (
+        "GET /enrolment-orders/{id}",
+        Need::Any(&[Act::ProposeEnrolment, Act::DecideEnrolment]),
+    ),
+    (
+        "POST /enrolment-orders/{id}",
+        Need::Any(&[Act::DecideEnrolment]),
+    ),
+    (
+        "POST /enrolment-orders/{id}/close",
+        Need::Any(&[Act::ProposeEnrolment, Act::DecideEnrolment]),
+    ),
     ("GET /log", Need::Any(&[Act::ReadLog])),
     ("GET /log/alarms", Need::Any(&[Act::ReadLog])),
     (
@@ -89,8 +116,9 @@ pub fn need(method: &str, path: &str) -> Option<Need> {
 }
 
 /// Pages of the navigation: path, its words, and its name in [`super::view::Page::current`].
-const PAGES: [(&str, &str, &str); 5] = [
+const PAGES: [(&str, &str, &str); 6] = [
     ("/", "Live", "live"),
+    ("/enrolments", "Enrolments", "enrolments"),
     ("/log", "Audit log", "log"),
     ("/gates", "Gates", "gates"),
     ("/consultations", "Consultations", "consultations"),

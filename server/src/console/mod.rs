@@ -5,6 +5,7 @@ mod access;
 mod account;
 mod alarms;
 mod assets;
+mod enrolments;
 mod guard;
 mod live;
 mod pages;
@@ -40,6 +41,21 @@ pub fn router(state: AppState) -> Router {
         .route("/gates", get(pages::gates))
         .route("/consultations", get(quotas::page))
         .route("/consultations/raise", post(quotas::raise))
+        .route("/enrolments", get(enrolments::list).post(enrolments::open))
+        .route(
+            "/enrolments/{id}",
+            get(enrolments::page).post(enrolments::decide),
+        )
+        .route("/enrolments/{id}/pictures/{at}", get(enrolments::picture))
+        .route(
+            "/enrolments/{id}/candidates/{subject}",
+            get(enrolments::candidate),
+        )
+        .route(
+            "/enrolment-orders/{id}",
+            get(enrolments::batch).post(enrolments::decide_batch),
+        )
+        .route("/enrolment-orders/{id}/close", post(enrolments::close))
         .route("/account", get(account::page))
         .route("/account/confirm", post(account::confirm))
         .route("/account/confirm/ask", post(account::ask_again))

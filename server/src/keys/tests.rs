@@ -14,7 +14,7 @@ use crate::clock::{Clock as _, ManualClock, SystemClock};
 use crate::config::Config;
 use crate::state::AppState;
 use crate::store::registry::{ReferenceRow, SubjectRow};
-use crate::{gates, installation, officers, registry};
+use crate::{enrolments, gates, installation, officers, registry};
 
 /// Where a ciphertext belongs, and how the product opens it there.
 enum Spot {
@@ -93,6 +93,14 @@ async fn enrol(state: &AppState, number: u64) -> SubjectId {
         Timestamp::from_micros(1_700_000_000_000_000),
         [u8::try_from(number).unwrap(); 10],
     );
+    let [first, second] = [1, 2].map(|n| OfficerId::new(Timestamp::from_micros(1_000), [n; 10]));
+    let detail = enrolments::OrderDetail {
+        reason: "test".to_owned(),
+        document: "test".to_owned(),
+    };
+    let order = enrolments::open(state, first, &id, false, detail, None)
+        .await
+        .unwrap();
     let sample = |at: u64| EnrolmentSample {
         // One face of each person, as two pictures of it.
         probe: Probe::new(
@@ -107,17 +115,22 @@ async fn enrol(state: &AppState, number: u64) -> SubjectId {
     };
     let submission = EnrolmentSubmission {
         version: PROTOCOL_VERSION,
+        enrolment: order.code,
         subject,
         station: id,
         category: SubjectCategory::Staff,
         display_name: format!("Person {number}"),
         samples: vec![sample(0), sample(1)],
     };
-    let outcome = registry::enrol(state, &gate, submission).await.unwrap();
-    assert!(
-        matches!(outcome, EnrolmentOutcome::Enrolled { .. }),
-        "{outcome:?}"
-    );
+    let outcome = enrolments::submit(state, &gate, submission).await.unwrap();
+    let EnrolmentOutcome::UnderReview { enrolment, .. } = outcome else {
+        panic!("{outcome:?}");
+    };
+    let seen = enrolments::review(state, enrolment, second).await.unwrap();
+    let (approve, content) = (enrolments::Outcome::Approve, &seen.row.content_sha256);
+    enrolments::decide(state, enrolment, second, approve, content, "")
+        .await
+        .unwrap();
     subject
 }
 

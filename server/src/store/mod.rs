@@ -4,6 +4,7 @@
 
 pub mod consultations;
 pub mod copy;
+pub mod enrolments;
 pub mod factors;
 pub mod gate_events;
 pub mod gates;

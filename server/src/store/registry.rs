@@ -40,8 +40,10 @@ pub struct ReferenceRow {
     pub template_sealed: Vec<u8>,
     /// SHA-256 of the source picture.
     pub source_sha256: String,
-    /// Photograph, sealed by the agent.
+    /// Photograph, sealed by the agent and then under the subject's data key.
     pub photograph_sealed: Option<Vec<u8>>,
+    /// Under whose identifier it was captured, where that is another subject's.
+    pub origin: Option<SubjectId>,
 }
 
 macro_rules! subject_query {
@@ -59,7 +61,7 @@ const SUBJECTS: &str = subject_query!("ORDER BY s.id");
 macro_rules! reference_query {
     ($tail:literal) => {
         concat!(
-            "SELECT id, subject_id, modality, model, template_sealed, source_sha256, photograph_sealed, secret_version ",
+            "SELECT id, subject_id, modality, model, template_sealed, source_sha256, photograph_sealed, secret_version, origin ",
             "FROM reference ",
             $tail
         )
@@ -104,6 +106,11 @@ fn reference_row(row: &AnyRow) -> Result<ReferenceRow, StoreError> {
         photograph_sealed: row.try_get(6)?,
         secret_version: u32::try_from(row.try_get::<i64, _>(7)?)
             .map_err(|_| StoreError::Corrupt("reference.secret_version"))?,
+        origin: row
+            .try_get::<Option<String>, _>(8)?
+            .map(|id| id.parse())
+            .transpose()
+            .map_err(|_| StoreError::Corrupt("reference.origin"))?,
     })
 }
 
@@ -154,7 +161,7 @@ impl Write<'_> {
     ) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO reference (id, subject_id, modality, model, template_sealed, source_sha256, photograph_sealed, \
-             created_at, secret_version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             created_at, secret_version, origin) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(row.id.to_string())
         .bind(row.subject.to_string())
@@ -165,6 +172,7 @@ impl Write<'_> {
         .bind(row.photograph_sealed.clone())
         .bind(now.as_micros())
         .bind(i64::from(row.secret_version))
+        .bind(row.origin.map(|origin| origin.to_string()))
         .execute(&mut *self.transaction)
         .await?;
         Ok(())

@@ -6,7 +6,7 @@ mod postgres;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -14,8 +14,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use sallyport_domain::{
-    Direction, FaceTemplate, GateId, GatePolicy, Modality, ModelDigest, PadAssessment, PadKind,
-    PadVerdict, PadVote, SubjectCategory, SubjectId, Timestamp, TransactionId,
+    Direction, EnrolmentId, FaceTemplate, GateId, GatePolicy, Modality, ModelDigest, OfficerId,
+    PadAssessment, PadKind, PadVerdict, PadVote, SubjectCategory, SubjectId, Timestamp,
+    TransactionId,
 };
 use sallyport_protocol::{
     EnrolmentOutcome, EnrolmentSample, EnrolmentSubmission, JoinAnswer, JoinRequest, JoinToken,
@@ -23,6 +24,7 @@ use sallyport_protocol::{
 };
 use sallyport_server::clock::{Clock as _, ManualClock, SystemClock};
 use sallyport_server::config::Config;
+use sallyport_server::enrolments::{self, Outcome};
 use sallyport_server::keys::KeySetup;
 use sallyport_server::state::AppState;
 use sallyport_server::store::Engine;
@@ -203,6 +205,8 @@ impl Rig {
             .good();
         Gate {
             id,
+            state: self.state.clone(),
+            code: Arc::default(),
             client: self.client(Some((&answer.certificate_pem, &device.key_pem))),
             answer,
             device,
@@ -366,6 +370,10 @@ impl Device {
 /// A joined gate.
 pub(crate) struct Gate {
     pub(crate) id: GateId,
+    /// Of the server that it joined, where its enrolments are opened and approved.
+    pub(crate) state: AppState,
+    /// Code of its open batch.
+    code: Arc<OnceLock<String>>,
     pub(crate) client: Client,
     pub(crate) answer: JoinAnswer,
     pub(crate) device: Device,
@@ -555,6 +563,7 @@ impl Gate {
     pub(crate) fn submission(&self, seed: u64) -> EnrolmentSubmission {
         EnrolmentSubmission {
             version: PROTOCOL_VERSION,
+            enrolment: self.code(),
             subject: subject(seed),
             station: self.id.clone(),
             category: SubjectCategory::Staff,
@@ -569,17 +578,60 @@ impl Gate {
         }
     }
 
-    pub(crate) async fn enrol(&self, seed: u64) -> SubjectId {
-        let outcome: EnrolmentOutcome = self
-            .client
-            .post(paths::ENROLMENT, &self.submission(seed))
-            .await
-            .good();
-        match outcome {
-            EnrolmentOutcome::Enrolled { subject, .. } => subject,
-            EnrolmentOutcome::Refused { reason, .. } => panic!("refused: {reason:?}"),
-        }
+    /// Code of a batch that an officer opened for this station; of single enrolments see `order`.
+    pub(crate) fn code(&self) -> String {
+        let open = || {
+            let runtime = tokio::runtime::Handle::current();
+            tokio::task::block_in_place(|| runtime.block_on(self.order(true))).code
+        };
+        self.code.get_or_init(open).clone()
     }
+
+    /// One officer opens an enrolment or a batch.
+    pub(crate) async fn order(&self, batch: bool) -> enrolments::Order {
+        let detail = enrolments::OrderDetail {
+            reason: "Canary Reason".to_owned(),
+            document: "Canary Document".to_owned(),
+        };
+        enrolments::open(&self.state, opener(), &self.id, batch, detail, None)
+            .await
+            .unwrap()
+    }
+
+    /// The station submits, and another officer looks and approves.
+    pub(crate) async fn enrol(&self, seed: u64) -> SubjectId {
+        self.enrol_as(self.submission(seed)).await
+    }
+
+    pub(crate) async fn enrol_as(&self, submission: EnrolmentSubmission) -> SubjectId {
+        let subject = submission.subject;
+        let outcome: EnrolmentOutcome =
+            self.client.post(paths::ENROLMENT, &submission).await.good();
+        let EnrolmentOutcome::UnderReview { enrolment, .. } = outcome else {
+            panic!("not taken: {outcome:?}");
+        };
+        approve(&self.state, enrolment).await;
+        subject
+    }
+}
+
+/// Opens enrolments.
+pub(crate) fn opener() -> OfficerId {
+    "0192a000-0000-7000-8000-000000000001".parse().unwrap()
+}
+
+/// Decides them.
+pub(crate) fn approver() -> OfficerId {
+    "0192a000-0000-7000-8000-000000000002".parse().unwrap()
+}
+
+/// The second officer looks and approves.
+pub(crate) async fn approve(state: &AppState, id: EnrolmentId) {
+    let seen = enrolments::review(state, id, approver()).await.unwrap();
+    let content = &seen.row.content_sha256;
+    enrolments::decide(state, id, approver(), Outcome::Approve, content, "known")
+        .await
+        .unwrap();
 }
 
 pub(crate) fn subject(seed: u64) -> SubjectId {

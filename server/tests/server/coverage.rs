@@ -10,7 +10,8 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
 use sallyport_domain::{Role, SubjectCategory};
 use sallyport_protocol::{
-    DoorOutcome, DoorReport, FailedAcquisition, Heartbeat, PROTOCOL_VERSION, RenewRequest, paths,
+    DoorOutcome, DoorReport, EnrolmentOutcome, FailedAcquisition, Heartbeat, PROTOCOL_VERSION,
+    RenewRequest, paths,
 };
 use sallyport_server::clock::Clock as _;
 use sallyport_server::{console, officers, presence, promises, refusals};
@@ -18,17 +19,20 @@ use sallyport_transparency::Entry;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::common::{Device, Gate, Rig, mate, template};
+use crate::common::{Device, Gate, Rig, approve, mate, template};
 use crate::factors::{HardwareKey, code_now, secret_of};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 41] = [
+const ROUTES: [(&str, &[&str]); 50] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
     ("POST /gate/v1/door-report", &["door"]),
     ("POST /gate/v1/failed-acquisition", &["passage"]),
-    ("POST /gate/v1/enrolment", &["enrolment"]),
+    (
+        "POST /gate/v1/enrolment",
+        &["enrolment_capturing", "enrolment_submitted"],
+    ),
     ("POST /gate/v1/heartbeat", &["gate_health"]),
     ("POST /gate/v1/event", &["gate_event_key", "gate_degraded"]),
     // The answer that a gate waits for is the review's entry.
@@ -40,6 +44,22 @@ const ROUTES: [(&str, &[&str]); 41] = [
     ("GET /passages/{id}/picture", &["consultation"]),
     ("GET /passages/{id}/slip", &["receipt"]),
     ("POST /passages/{id}/review", &["review"]),
+    // No name stands in these lists.
+    ("GET /enrolments", &[]),
+    ("POST /enrolments", &["enrolment_opened"]),
+    ("GET /enrolments/{id}", &["consultation"]),
+    ("POST /enrolments/{id}", &["enrolment"]),
+    ("GET /enrolments/{id}/pictures/{at}", &["consultation"]),
+    (
+        "GET /enrolments/{id}/candidates/{subject}",
+        &["consultation"],
+    ),
+    ("GET /enrolment-orders/{id}", &[]),
+    (
+        "POST /enrolment-orders/{id}",
+        &["enrolment_batch", "enrolment"],
+    ),
+    ("POST /enrolment-orders/{id}/close", &["enrolment_closed"]),
     ("GET /log", &["consultation"]),
     ("GET /log/alarms", &[]),
     ("GET /gates", &[]),
@@ -68,7 +88,7 @@ const ROUTES: [(&str, &[&str]); 41] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 42] = [
+const COMMANDS: [(&str, &[&str]); 45] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -84,6 +104,9 @@ const COMMANDS: [(&str, &[&str]); 42] = [
     ("gate list", &[]),
     ("gate token", &["gate_token"]),
     ("gate revoke", &["gate_revoked"]),
+    ("enrolment open", &["enrolment_opened"]),
+    ("enrolment list", &[]),
+    ("enrolment close", &["enrolment_closed"]),
     ("registry list", &["consultation"]),
     ("registry status", &["subject_status"]),
     ("registry wing", &["subject_wing"]),
@@ -411,8 +434,15 @@ async fn use_gate(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
     };
     assert_eq!(gate.client.post(paths::RENEW, &renewal).await.status, 200);
     tried.left("POST /gate/v1/renew").await;
-    gate.enrol(1).await;
+    let submission = gate.submission(1);
+    tried.ready().await;
+    let taken: EnrolmentOutcome = gate.client.post(paths::ENROLMENT, &submission).await.good();
     tried.left("POST /gate/v1/enrolment").await;
+    let EnrolmentOutcome::UnderReview { enrolment, .. } = taken else {
+        panic!("{taken:?}")
+    };
+    approve(&rig.state, enrolment).await;
+    tried.ready().await;
     let request = gate.request(rig.transaction(1), mate(1, 5));
     gate.pass(&request).await;
     tried.left("POST /gate/v1/passage").await;
@@ -519,6 +549,7 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
         browser.get(path).await;
         tried.left(&format!("GET {path}")).await;
     }
+    use_enrolments(rig, gate, tried).await;
     let auditor = Browser::signed_in_as(rig, "Kim", Role::Auditor).await;
     tried.ready().await;
     for path in ["/log", "/log/alarms"] {
@@ -538,6 +569,99 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
     assert_eq!(status, 303);
     tried.left("POST /sign-out").await;
     use_factors(rig, tried).await;
+}
+
+/// Erin opens, the station submits, Robin looks and decides.
+async fn use_enrolments(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
+    let enroller = Browser::signed_in_as(rig, "Erin", Role::Enroller).await;
+    let second = Browser::signed_in_as(rig, "Robin", Role::Supervisor).await;
+    tried.ready().await;
+    let token = csrf(&enroller.get("/enrolments").await);
+    tried.left("GET /enrolments").await;
+    let form = format!("csrf={token}&kind=batch&station=front-in&document=file+1&reason=trial");
+    let (status, page) = enroller.post("/enrolments", &form).await;
+    assert_eq!(status, 200);
+    tried.left("POST /enrolments").await;
+    let code = page.split_once("enrolment-code\">").unwrap().1;
+    let code = code.split_once('<').unwrap().0.to_owned();
+    // Somebody new, and somebody who looks like person 1, with pictures.
+    let mut taken = Vec::new();
+    for (seed, like) in [(21, 21), (22, 1)] {
+        let mut submission = gate.submission(seed);
+        submission.enrolment.clone_from(&code);
+        for (sample, number) in submission.samples.iter_mut().zip(70..) {
+            sample.probe = crate::common::probe(mate(like, number));
+            sample.photograph = Some(picture(rig, &submission.subject.to_string()));
+        }
+        let outcome: EnrolmentOutcome =
+            gate.client.post(paths::ENROLMENT, &submission).await.good();
+        let EnrolmentOutcome::UnderReview {
+            enrolment, doubt, ..
+        } = outcome
+        else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(doubt.is_some(), like == 1);
+        taken.push(enrolment);
+    }
+    let listed = rig.state.store.orders_live().await.unwrap();
+    let of_code = listed
+        .iter()
+        .find(|order| order.code_sha256 == sha256(&code));
+    let batch = of_code.unwrap().id;
+    tried.ready().await;
+    let close = format!("/enrolment-orders/{batch}/close");
+    assert_eq!(enroller.post(&close, &format!("csrf={token}")).await.0, 303);
+    tried.left("POST /enrolment-orders/{id}/close").await;
+    let path = format!("/enrolment-orders/{batch}");
+    let page = second.get(&path).await;
+    tried.left("GET /enrolment-orders/{id}").await;
+    let hidden = |page: &str, name: &str| {
+        let (_, rest) = page
+            .split_once(&format!("name=\"{name}\" value=\""))
+            .unwrap();
+        rest.split('"').next().unwrap().to_owned()
+    };
+    let (token, content) = (csrf(&page), hidden(&page, "content"));
+    let approval = format!("csrf={token}&content={content}&decision=approve");
+    // Not before whoever was drawn was looked at.
+    assert_eq!(second.post(&path, &approval).await.0, 400);
+    let one = format!("/enrolments/{}", taken[0]);
+    tried.ready().await;
+    second.get(&one).await;
+    tried.left("GET /enrolments/{id}").await;
+    second.get(&format!("{one}/pictures/0")).await;
+    tried.left("GET /enrolments/{id}/pictures/{at}").await;
+    assert_eq!(second.post(&path, &approval).await.0, 303);
+    tried.left("POST /enrolment-orders/{id}").await;
+    let other = format!("/enrolments/{}", taken[1]);
+    let page = second.get(&other).await;
+    assert!(page.contains("Perhaps the same person"), "{page}");
+    let candidate = page.split_once("same:").unwrap().1;
+    let candidate = candidate.split('"').next().unwrap();
+    tried.ready().await;
+    // Person 1 was enrolled without a picture: the look is logged all the same.
+    let (status, _) = second
+        .ask(
+            "GET",
+            &format!("{other}/candidates/{candidate}"),
+            "",
+            "https://localhost:0",
+        )
+        .await;
+    assert_eq!(status, 404);
+    tried
+        .left("GET /enrolments/{id}/candidates/{subject}")
+        .await;
+    let content = hidden(&page, "content");
+    let form = format!("csrf={token}&content={content}&decision=reject&reason=double");
+    assert_eq!(second.post(&other, &form).await.0, 303);
+    tried.left("POST /enrolments/{id}").await;
+}
+
+fn sha256(text: &str) -> String {
+    use sha2::Digest as _;
+    hex::encode(sha2::Sha256::digest(text))
 }
 
 /// Alex adds a code, then keys, and signs in with each.
@@ -659,7 +783,11 @@ async fn every_refusal_is_an_entry_and_a_flood_of_them_is_counted() {
     let browser = Browser::new(&rig);
     for (name, _) in ROUTES {
         let (method, path) = name.split_once(' ').unwrap();
-        let real = path.replace("{id}", "1").replace("{secret}", "1");
+        let real = path
+            .replace("{id}", "1")
+            .replace("{secret}", "1")
+            .replace("{at}", "1")
+            .replace("{subject}", "1");
         if path.starts_with("/gate/") {
             let answer = stranger.send(method, &real, b"{}").await.unwrap();
             assert!((400..500).contains(&answer.status), "{name}");
@@ -853,6 +981,8 @@ async fn every_command_leaves_its_entries() {
     let gate = rig.gate("front-in").await;
     let person = gate.enrol(1).await.to_string();
     assert_eq!(SubjectCategory::Staff.code(), "staff");
+    Browser::signed_in_as(&rig, "Erin", Role::Enroller).await;
+    let order = gate.order(true).await.id;
     let transaction = rig.transaction(4);
     gate.pass(&gate.request(transaction, mate(1, 4))).await;
     let window = (rig.clock.now(), rig.clock.now().plus_millis(3_600_000));
@@ -888,6 +1018,9 @@ async fn every_command_leaves_its_entries() {
         "gate list",
         "gate token side",
         "gate revoke side",
+        "enrolment open --officer Erin --station front-in --batch --reason trial --document file-1",
+        "enrolment list",
+        &format!("enrolment close {order}"),
         "registry list",
         &format!("registry status {person} suspended"),
         &format!("registry wing {person} c"),

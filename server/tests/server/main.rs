@@ -17,6 +17,7 @@ mod consultations;
 mod coverage;
 mod custody;
 mod durability;
+mod enrolments;
 mod factors;
 mod gate_events;
 mod hunt;

@@ -4,7 +4,7 @@ use sallyport_domain::{SubjectStatus, Verdict};
 use sallyport_protocol::{EnrolmentOutcome, EnrolmentRefusal, EnrolmentSubmission, paths};
 use sallyport_server::registry;
 
-use crate::common::{Gate, Rig, contains, mate, probe, subject, template};
+use crate::common::{Gate, Rig, approve, contains, mate, probe, subject, template};
 
 async fn submit(gate: &Gate, submission: &EnrolmentSubmission) -> EnrolmentOutcome {
     gate.client.post(paths::ENROLMENT, submission).await.good()
@@ -17,7 +17,23 @@ async fn an_enrolment_is_stored_once_and_other_content_is_refused() {
     let submission = gate.submission(1);
     let first = submit(&gate, &submission).await;
     assert_eq!(submit(&gate, &submission).await, first);
+    assert_eq!(rig.state.gallery.read().unwrap().len(), 0);
+    assert_eq!(rig.state.pending.read().unwrap().len(), 2);
+    let EnrolmentOutcome::UnderReview {
+        enrolment,
+        doubt: None,
+        ..
+    } = first
+    else {
+        panic!("{first:?}")
+    };
+    approve(&rig.state, enrolment).await;
+    let EnrolmentOutcome::Enrolled { references, .. } = submit(&gate, &submission).await else {
+        panic!("it is enrolled now")
+    };
+    assert_eq!(references.len(), 2);
     assert_eq!(rig.state.gallery.read().unwrap().len(), 2);
+    assert_eq!(rig.state.pending.read().unwrap().len(), 0);
     let mut other = submission.clone();
     other.display_name = "Somebody Else".to_owned();
     let answer = gate.client.post(paths::ENROLMENT, &other).await;
@@ -64,8 +80,8 @@ async fn mixed_samples_and_known_faces_are_refused() {
     }
     assert!(matches!(
         submit(&gate, &double).await,
-        EnrolmentOutcome::Refused {
-            reason: EnrolmentRefusal::PossibleDuplicate,
+        EnrolmentOutcome::UnderReview {
+            doubt: Some(EnrolmentRefusal::PossibleDuplicate),
             ..
         }
     ));
@@ -74,7 +90,7 @@ async fn mixed_samples_and_known_faces_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_person_sent_twice_at_once_under_two_ids_is_enrolled_once() {
+async fn the_same_person_sent_twice_at_once_under_two_ids_is_doubtful_once() {
     let rig = Rig::start().await;
     let gate = rig.gate("front-in").await;
     let (one, mut two) = (gate.submission(1), gate.submission(2));
@@ -84,7 +100,7 @@ async fn the_same_person_sent_twice_at_once_under_two_ids_is_enrolled_once() {
     let (one, two) = tokio::join!(submit(&gate, &one), submit(&gate, &two));
     let enrolled = [one, two]
         .iter()
-        .filter(|outcome| matches!(outcome, EnrolmentOutcome::Enrolled { .. }))
+        .filter(|outcome| matches!(outcome, EnrolmentOutcome::UnderReview { doubt: None, .. }))
         .count();
     assert_eq!(enrolled, 1);
 }

@@ -13,11 +13,14 @@ async fn rig() -> (Rig, Gate, String) {
     let rig = Rig::start().await;
     let gate = rig.gate("front-in").await;
     gate.enrol(1).await;
-    // The same person under another name: refused, and no second one in any figure.
+    // The same person under another name: put aside, and no second one in any figure.
     let mut twice = gate.submission(1);
     twice.subject = subject(2);
     let refused: EnrolmentOutcome = gate.client.post(paths::ENROLMENT, &twice).await.good();
-    assert!(matches!(refused, EnrolmentOutcome::Refused { .. }));
+    assert!(matches!(
+        refused,
+        EnrolmentOutcome::UnderReview { doubt: Some(_), .. }
+    ));
     let beat = Heartbeat {
         version: PROTOCOL_VERSION,
         gate: gate.id.clone(),
@@ -103,18 +106,19 @@ async fn a_persons_report_has_passages_looks_by_role_and_proofs_also_after_remov
     let (rig, _, _) = rig().await;
     let report = reports::of_subject(&rig.state, subject(1)).await.unwrap();
     assert_eq!(report.figures["Passages"], 3);
-    assert_eq!(report.figures["Looks at your record"], 1);
-    let look = &report.parts["Looks at your record"][0];
+    // The second officer's, before approving, and one later.
+    assert_eq!(report.figures["Looks at your record"], 2);
+    let look = &report.parts["Looks at your record"][1];
     assert_eq!(look.by.as_deref(), Some("officer"), "by role, not by id");
     assert_eq!(look.reason.as_deref(), Some("incident 2026-17"));
     assert!(report.lines().contains(&"Name: Canary Person 1".to_owned()));
     let checkpoint = opened(&rig, report.checkpoint.as_deref().unwrap());
-    assert_eq!(report.proofs.len(), 5, "with the enrolment");
+    assert_eq!(report.proofs.len(), 7, "with submission and enrolment");
     for selected in &report.proofs {
         selected.verify(&checkpoint).unwrap();
     }
     let value: serde_json::Value = serde_json::from_str(&report.to_json()).unwrap();
-    assert_eq!(value["proofs"].as_array().unwrap().len(), 5);
+    assert_eq!(value["proofs"].as_array().unwrap().len(), 7);
     assert!(report.to_pdf().starts_with(b"%PDF-1.4"));
     // Somebody else's report has nothing of it.
     let other = reports::of_subject(&rig.state, subject(2)).await.unwrap();
@@ -147,7 +151,7 @@ async fn shift_officer_and_month_count_what_happened_in_their_time_only() {
     let shift = reports::of_shift(&rig.state, begin, end).await.unwrap();
     assert_eq!(shift.figures["passages at front-in: grant"], 3);
     assert_eq!(shift.parts["Passages not granted by the machine"].len(), 1);
-    assert_eq!(shift.figures["officers: consultation"], 1);
+    assert_eq!(shift.figures["officers: consultation"], 2);
     let later = reports::of_shift(&rig.state, end, rig.clock.now().plus_millis(1))
         .await
         .unwrap();
@@ -162,8 +166,8 @@ async fn shift_officer_and_month_count_what_happened_in_their_time_only() {
     assert_eq!(month.figures["passages"], 4);
     assert_eq!(month.figures["passages granted by the machine"], 3);
     assert_eq!(month.figures["passages referred to an officer"], 1);
-    assert_eq!(month.figures["looks at records"], 1);
-    assert_eq!(month.figures["of these with a reason beyond gate duty"], 1);
+    assert_eq!(month.figures["looks at records"], 2);
+    assert_eq!(month.figures["of these with a reason beyond gate duty"], 2);
     assert_eq!(month.figures["people enrolled"], 1);
     assert_eq!(month.figures["exports"], 0);
     // Nobody is in it.

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use sallyport_domain::{Template, Verdict};
+use sallyport_server::clock::{Clock as _, SystemClock};
 use sallyport_server::keys::{self, Purpose};
 use sallyport_server::{audit, registry, templates};
 
@@ -127,6 +128,9 @@ async fn a_renewal_beside_a_running_server_needs_no_capture_and_destroys_the_old
     }
     assert_eq!(verdict(&rig, &gate, 20, 9).await, Verdict::Refer);
 
+    // The command was another process with the real clock; the new start must not find its own clock behind the log.
+    let behind = SystemClock.now().millis_since(rig.clock.now());
+    rig.clock.advance_millis(behind);
     let rig = rig.restart().await;
     let gate = rig.gate("back-in").await;
     assert_eq!(registry::load(&rig.state).await.unwrap().failed, 0);

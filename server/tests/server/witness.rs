@@ -311,8 +311,8 @@ async fn an_edit_that_leaves_the_tree_alone_is_found_by_the_servers_own_rounds()
         (
             "bytes",
             dialect(
-                "UPDATE log_entry SET bytes = CAST(REPLACE(CAST(bytes AS TEXT), 'grant', 'refer') AS BLOB) WHERE idx = 9",
-                "UPDATE log_entry SET bytes = convert_to(replace(convert_from(bytes, 'UTF8'), 'grant', 'refer'), 'UTF8') WHERE idx = 9",
+                "UPDATE log_entry SET bytes = CAST(REPLACE(CAST(bytes AS TEXT), 'grant', 'refer') AS BLOB) WHERE idx = 13",
+                "UPDATE log_entry SET bytes = convert_to(replace(convert_from(bytes, 'UTF8'), 'grant', 'refer'), 'UTF8') WHERE idx = 13",
             ),
         ),
         (
@@ -363,8 +363,8 @@ async fn whatever_is_done_to_the_database_every_gate_knows_within_ten_seconds() 
             Box::pin(one(
                 pool,
                 dialect(
-                    "UPDATE log_entry SET bytes = CAST(REPLACE(CAST(bytes AS TEXT), 'grant', 'refer') AS BLOB) WHERE idx = 9",
-                    "UPDATE log_entry SET bytes = convert_to(replace(convert_from(bytes, 'UTF8'), 'grant', 'refer'), 'UTF8') WHERE idx = 9",
+                    "UPDATE log_entry SET bytes = CAST(REPLACE(CAST(bytes AS TEXT), 'grant', 'refer') AS BLOB) WHERE idx = 13",
+                    "UPDATE log_entry SET bytes = convert_to(replace(convert_from(bytes, 'UTF8'), 'grant', 'refer'), 'UTF8') WHERE idx = 13",
                 ),
             ))
         }),

@@ -21,6 +21,8 @@ mod consultations;
 mod coverage;
 #[path = "../server/durability.rs"]
 mod durability;
+#[path = "../server/enrolments.rs"]
+mod enrolments;
 #[path = "../server/factors.rs"]
 mod factors;
 #[path = "../server/gate_events.rs"]

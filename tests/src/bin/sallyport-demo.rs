@@ -77,6 +77,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     println!("   station, front-in: certificates issued by the site's own authority");
 
     step("Enrolment of existing pictures (twice: the second run finds nothing left to do)");
+    let batch = site.open_batch("station")?;
     for _ in 0..2 {
         let said = checkout.run(
             "sallyport-gate",
@@ -85,10 +86,19 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
                 &scenes.join("enrol").display().to_string(),
                 "--state",
                 &station.display().to_string(),
+                "--enrolment",
+                &batch.code,
             ],
         )?;
         println!("   {}", said.trim().replace('\n', "\n   "));
     }
+    site.close_batch(batch.id)?;
+
+    step("A second officer looks at those whom the server drew, and approves the batch");
+    let enrolled = site.approve_batch(batch.id)?;
+    println!(
+        "   {enrolled} people enrolled; one officer alone could not have done it (both are fictional here)"
+    );
 
     step("Passages: frames of both cameras in, decisions out (scores stay hidden; reasons do not)");
     let config = site.write_gate_config(&gate, &scenes.join("passages"), 1)?;

@@ -1,0 +1,256 @@
+//! What the audit log says was enrolled. A subject, reference or enrolment that somebody wrote into the database by hand, or
+//! brought back after it was removed, has no such entry: it is not loaded, and an alarm is raised.
+
+use std::collections::{HashMap, HashSet};
+
+use sallyport_domain::{ReferenceId, SubjectId, Template};
+use sallyport_transparency::Entry;
+
+use crate::audit::{self, AuditError};
+use crate::registry::{self, RegistryError};
+use crate::state::AppState;
+use crate::store::registry::ReferenceRow;
+use crate::store::{StoreError, Write};
+use crate::witness;
+
+/// Entries read at once.
+const PAGE: u32 = 1_024;
+
+/// The kind comes within this many bytes of an entry.
+const HEAD: usize = 96;
+
+/// Kinds that matter here, as they stand in an entry.
+const KINDS: [&[u8]; 3] = [
+    b"\"kind\":\"enrolment\"",
+    b"\"kind\":\"subject_removed\"",
+    b"\"kind\":\"subject_erased\"",
+];
+
+/// What the log says of one subject.
+#[derive(Debug, Default)]
+struct Known {
+    /// Enrolled before entries named references.
+    before_references: bool,
+    /// Version of the template secret and SHA-256 of the template, by reference.
+    references: HashMap<ReferenceId, (u32, String)>,
+}
+
+/// What the log says, up to an entry.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    next: u64,
+    subjects: HashMap<SubjectId, Known>,
+    /// Enrolments that were decided.
+    decided: HashSet<String>,
+}
+
+impl Ledger {
+    fn take(&mut self, entry: Entry) {
+        if let Some(about) = entry.about
+            && entry.kind == "enrolment"
+        {
+            self.decided.insert(about);
+        }
+        let Some(subject) = entry.subject.and_then(|id| id.parse().ok()) else {
+            return;
+        };
+        match (entry.kind.as_str(), entry.decision.as_deref()) {
+            ("enrolment", Some("enrolled" | "merged")) => {
+                let known: &mut Known = self.subjects.entry(subject).or_default();
+                known.before_references |= entry.references.is_empty();
+                known
+                    .references
+                    .extend(entry.references.iter().filter_map(|line| named(line)));
+            }
+            ("subject_removed" | "subject_erased", _) => {
+                self.subjects.remove(&subject);
+            }
+            _ => {}
+        }
+    }
+
+    fn knows(&self, subject: SubjectId, reference: ReferenceId) -> Option<Option<&(u32, String)>> {
+        let known = self.subjects.get(&subject)?;
+        match known.references.get(&reference) {
+            Some(named) => Some(Some(named)),
+            None if known.before_references => Some(None),
+            None => None,
+        }
+    }
+}
+
+/// How an entry names a reference.
+pub(crate) fn name(reference: &ReferenceRow, template: &Template) -> String {
+    format!(
+        "{}:{}:{}",
+        reference.id,
+        reference.secret_version,
+        registry::template_sha256(template)
+    )
+}
+
+fn named(line: &str) -> Option<(ReferenceId, (u32, String))> {
+    let mut parts = line.split(':');
+    let id = parts.next()?.parse().ok()?;
+    let version = parts.next()?.parse().ok()?;
+    Some((id, (version, parts.next()?.to_owned())))
+}
+
+/// Reads what was logged since the last time.
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn catch_up(state: &AppState) -> Result<(), StoreError> {
+    let mut ledger = state.ledger.lock().await;
+    loop {
+        let rows = state.store.log_entries(ledger.next, PAGE).await?;
+        let Some((last, _)) = rows.last() else {
+            return Ok(());
+        };
+        let next = *last + 1;
+        for (_, bytes) in &rows {
+            let head = bytes.get(..HEAD).unwrap_or(bytes);
+            let matters = KINDS
+                .iter()
+                .any(|kind| head.windows(kind.len()).any(|window| window == *kind));
+            if let (true, Ok(entry)) = (matters, Entry::from_bytes(bytes)) {
+                ledger.take(entry);
+            }
+        }
+        ledger.next = next;
+    }
+}
+
+/// Does the log say that this reference was enrolled, with this template?
+///
+/// A renewal of all templates changes their bytes; then the reference's own sealed place, which no hand without keys can fill,
+/// stands for its content, and the log for its being there.
+///
+/// # Errors
+/// [`RegistryError::NotInLog`].
+pub(crate) async fn stands(
+    state: &AppState,
+    reference: &ReferenceRow,
+    template: &Template,
+) -> Result<(), RegistryError> {
+    let ledger = state.ledger.lock().await;
+    match ledger.knows(reference.subject, reference.id) {
+        Some(Some((version, sha256)))
+            if *version != reference.secret_version
+                || *sha256 == registry::template_sha256(template) =>
+        {
+            Ok(())
+        }
+        Some(None) => Ok(()),
+        Some(Some(_)) | None => Err(RegistryError::NotInLog),
+    }
+}
+
+/// Was this enrolment decided?
+pub(crate) async fn is_decided(state: &AppState, enrolment: &str) -> bool {
+    state.ledger.lock().await.decided.contains(enrolment)
+}
+
+/// Raises an alarm when this is what was found; about anything else others speak.
+///
+/// # Errors
+/// The alarm could not be stored.
+pub(crate) async fn not_in_log(
+    state: &AppState,
+    error: &RegistryError,
+    what: &str,
+    id: &str,
+) -> Result<(), AuditError> {
+    match error {
+        RegistryError::NotInLog => alarm(state, what, id, "the log knows of no approval").await,
+        RegistryError::Changed => {
+            alarm(state, what, id, "it differs from what was submitted").await
+        }
+        RegistryError::Invalid(_)
+        | RegistryError::Conflict
+        | RegistryError::Unknown
+        | RegistryError::NoOrder
+        | RegistryError::UnderReview
+        | RegistryError::Busy
+        | RegistryError::Sealed(_)
+        | RegistryError::Key(_)
+        | RegistryError::Unavailable(_) => Ok(()),
+    }
+}
+
+/// An alarm about the registry, on every page of the console and in the log.
+///
+/// # Errors
+/// The alarm could not be stored.
+pub(crate) async fn alarm(
+    state: &AppState,
+    what: &str,
+    id: &str,
+    wrong: &str,
+) -> Result<(), AuditError> {
+    let what = format!(
+        "registry: {what} {id} in the database: {wrong}; it is not used. Somebody changed the database by hand"
+    );
+    witness::raise(state, witness::SERVER, &what, None, None).await
+}
+
+/// Compares every reference's row with the log, as often as the server's chores say; rows that are not in the log are named in an
+/// alarm, and leave the gallery if they ever got there.
+///
+/// # Errors
+/// The database failed.
+pub async fn compare(state: &AppState) -> Result<usize, RegistryError> {
+    // Rows first: whoever is enrolled in between is in the log before being among the rows.
+    let rows = state.store.reference_ids().await?;
+    catch_up(state).await?;
+    let mut wrong = Vec::new();
+    {
+        let ledger = state.ledger.lock().await;
+        for (subject, reference) in rows {
+            if ledger.knows(subject, reference).is_none() {
+                wrong.push((subject, reference));
+            }
+        }
+    }
+    for (subject, reference) in &wrong {
+        // Removed in the meantime, or really wrong?
+        let there = state.store.references(*subject).await?;
+        if !there.iter().any(|row| row.id == *reference) {
+            continue;
+        }
+        if let Ok(mut gallery) = state.gallery.write() {
+            gallery.remove(*reference);
+        }
+        let id = format!("{reference} of subject {subject}");
+        alarm(state, "reference", &id, "the log knows of no approval").await?;
+    }
+    Ok(wrong.len())
+}
+
+/// The log entry of this number, if it is of this kind.
+pub(crate) async fn entry_of(
+    state: &AppState,
+    index: u64,
+    kind: &str,
+) -> Result<Option<Entry>, StoreError> {
+    let rows = state.store.log_entries(index, 1).await?;
+    Ok(rows
+        .into_iter()
+        .find(|(at, _)| *at == index)
+        .and_then(|(_, bytes)| Entry::from_bytes(&bytes).ok())
+        .filter(|entry| entry.kind == kind))
+}
+
+/// Appends an entry in the transaction of what it records.
+///
+/// # Errors
+/// Not logged; the transaction must be dropped.
+pub(crate) async fn append(
+    state: &AppState,
+    write: &mut Write<'_>,
+    entry: Entry,
+    detail: Option<&str>,
+) -> Result<u64, AuditError> {
+    let detail = detail.filter(|text| !text.is_empty()).map(str::as_bytes);
+    audit::append(state, write, entry, detail).await
+}
