@@ -4,6 +4,7 @@ mod devices;
 mod import;
 mod models;
 mod probe;
+mod reencode;
 mod run;
 mod spot;
 mod status;
@@ -72,6 +73,16 @@ columns path,person,category; paths start at its folder. Run the same command ag
 an interruption: the report file remembers what is done. Refused pictures are named with what to do
 about them and don't stop the rest. Exit status: 0 all enrolled, 2 something was refused.")]
     Import(import::ImportArgs),
+    /// While models change: encode the photographs that may be kept by the new face model.
+    #[command(after_help = "\
+Example:
+  sallyport-gate reencode --state state --successor models/next/manifest.toml
+
+The server hands out one photograph after the other, for a change that was begun with
+`sallyport-server model-change begin --station THIS`. Nothing is written here; run the same command again
+to go on after an interruption. Exit status: 0 all encoded, 2 some gave nothing and wait for the
+person's next passage.")]
+    Reencode(reencode::ReencodeArgs),
     /// Show what the face or iris pipeline sees in one picture.
     #[command(after_help = "\
 Examples:
@@ -179,6 +190,7 @@ pub fn run(cli: Cli, deps: Deps) -> anyhow::Result<ExitCode> {
         Command::Join(args) => join(&args, &deps),
         Command::Run(args) => run::run(&args, deps),
         Command::Import(args) => import::import(&args, &deps),
+        Command::Reencode(args) => reencode::reencode(&args, &deps),
         Command::Probe(args) => probe::probe(&args, &deps),
         Command::Devices(args) => devices::devices(&args, &deps),
         Command::Status(args) => status::status(&args, &deps),

@@ -312,6 +312,8 @@ pub struct VisionConfig {
     pub models: Option<PathBuf>,
     /// Their manifest.
     pub manifest: Option<PathBuf>,
+    /// While models change: manifest of the models that come next. Their files lie beside it, or in the models folder.
+    pub successor: Option<PathBuf>,
     /// The ONNX Runtime library.
     pub onnxruntime: Option<PathBuf>,
     /// `cpu`, `cuda`, `tensorrt` or `openvino`.
@@ -438,6 +440,7 @@ impl Config {
         [
             &mut vision.models,
             &mut vision.manifest,
+            &mut vision.successor,
             &mut vision.onnxruntime,
         ]
         .into_iter()

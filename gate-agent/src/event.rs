@@ -57,6 +57,13 @@ pub enum AgentEvent {
         /// For which passage.
         transaction: TransactionId,
     },
+    /// While models change: the samples of a granted passage became references of the next models.
+    Successors {
+        /// The passage.
+        transaction: TransactionId,
+        /// How many.
+        kept: u8,
+    },
     /// The door stayed shut although an order came, or did not answer.
     DoorNotReleased {
         /// For which passage.

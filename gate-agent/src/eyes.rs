@@ -36,6 +36,8 @@ pub struct EyeSample {
     pub defects: Vec<QualityDefect>,
     /// The template; only without defects.
     pub template: Option<IrisTemplate>,
+    /// The template by the encoder that comes next, while models change.
+    pub successor: Option<IrisTemplate>,
     /// For the attack checks over several frames.
     pub attack: Option<IrisAttackSample>,
 }
@@ -72,14 +74,16 @@ impl EyeReader for IrisReader {
         }
         let all: Vec<&EyeObservation> = seen.iter().collect();
         let templates = self.pipeline.encode(&all)?;
+        let successors = self.pipeline.encode_by_successor(&all)?;
         Ok(seen
             .into_iter()
-            .zip(templates)
-            .map(|(eye, template)| EyeSample {
+            .zip(templates.into_iter().zip(successors))
+            .map(|(eye, (template, successor))| EyeSample {
                 eye: eye.eye,
                 score: eye.quality.score,
                 defects: eye.defects,
                 template,
+                successor,
                 attack: eye.attack,
             })
             .collect())
@@ -112,6 +116,8 @@ pub struct EyesSeen {
 pub struct EyeCapture {
     /// The best template of each eye that gave one.
     pub probes: Vec<Probe>,
+    /// The same samples by the encoder that comes next, while models change.
+    pub successors: Vec<Probe>,
     /// Votes on attacks: of each kind the worse of both eyes.
     pub votes: Vec<PadVote>,
 }
@@ -127,9 +133,16 @@ pub struct Companion {
     pub captured_at: Timestamp,
 }
 
+/// A template without defects.
+struct Usable {
+    score: u8,
+    template: IrisTemplate,
+    successor: Option<IrisTemplate>,
+}
+
 #[derive(Default)]
 struct OneEye {
-    usable: Vec<(u8, IrisTemplate)>,
+    usable: Vec<Usable>,
     attack: Vec<IrisAttackSample>,
 }
 
@@ -144,7 +157,11 @@ impl OneEye {
             && sample.defects.is_empty()
             && self.usable.len() < BURST_FRAMES
         {
-            self.usable.push((sample.score, template));
+            self.usable.push(Usable {
+                score: sample.score,
+                template,
+                successor: sample.successor,
+            });
         }
     }
 
@@ -152,13 +169,27 @@ impl OneEye {
         self.usable.len() >= BURST_FRAMES
     }
 
+    fn best(&self) -> Option<&Usable> {
+        self.usable.iter().max_by_key(|usable| usable.score)
+    }
+
     fn probe(&self) -> Option<Probe> {
-        let (score, template) = self.usable.iter().max_by_key(|(score, _)| *score)?;
+        let best = self.best()?;
+        self.probe_of(best, &best.template)
+    }
+
+    /// Of the same sample as [`Self::probe`].
+    fn successor(&self) -> Option<Probe> {
+        let best = self.best()?;
+        self.probe_of(best, best.successor.as_ref()?)
+    }
+
+    fn probe_of(&self, usable: &Usable, template: &IrisTemplate) -> Option<Probe> {
         let samples = u8::try_from(self.usable.len()).unwrap_or(u8::MAX);
         Probe::new(
             template.encoder(),
             template.clone(),
-            f32::from(*score),
+            f32::from(usable.score),
             samples,
         )
         .ok()
@@ -271,6 +302,10 @@ impl Eyes {
             probes: [&burst.left, &burst.right]
                 .into_iter()
                 .filter_map(OneEye::probe)
+                .collect(),
+            successors: [&burst.left, &burst.right]
+                .into_iter()
+                .filter_map(OneEye::successor)
                 .collect(),
             votes: worse(
                 assess_eye(&burst.left.attack),

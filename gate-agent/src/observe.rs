@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sallyport_domain::{FaceTemplate, ModelDigest, QualityDefect};
+use sallyport_protocol::Probe;
 use sallyport_vision::{Capture, FacePipeline, Frame, Tracker, VisionError};
 
 /// Above this similarity a face that comes back within one passage is the one that was captured
@@ -35,6 +36,13 @@ pub trait Observer: Send {
     /// # Errors
     /// The pipeline failed.
     fn capture(&mut self) -> Result<Option<Capture>, VisionError>;
+    /// What the person captured last comes to by the model that comes next; `None` while no models change.
+    ///
+    /// # Errors
+    /// The pipeline failed.
+    fn successor(&mut self) -> Result<Option<Probe>, VisionError> {
+        Ok(None)
+    }
     /// A JPEG of the person seen last, for the record of a failed attempt.
     fn picture(&self) -> Option<Vec<u8>>;
     /// Forgets everybody.
@@ -50,6 +58,8 @@ pub struct FaceObserver {
     newest_track: u64,
     known: Known,
     captured: Option<(u64, FaceTemplate)>,
+    /// The same, for the model that comes next; taken when that was asked.
+    for_successor: Option<Capture>,
     last_seen: Option<Arc<Frame>>,
 }
 
@@ -74,6 +84,7 @@ impl FaceObserver {
                 compared: false,
             },
             captured: None,
+            for_successor: None,
             last_seen: None,
         }
     }
@@ -145,7 +156,23 @@ impl Observer for FaceObserver {
             .as_ref()
             .map(|capture| (self.known.number, capture.template.clone()));
         self.known.compared = true;
+        self.for_successor = capture
+            .as_ref()
+            .filter(|capture| !capture.aligned.is_empty())
+            .cloned();
         Ok(capture)
+    }
+
+    fn successor(&mut self) -> Result<Option<Probe>, VisionError> {
+        let (Some(capture), Some(model)) =
+            (self.for_successor.take(), self.pipeline.successor_digest())
+        else {
+            return Ok(None);
+        };
+        let template = self.pipeline.embed_by_successor(&capture)?;
+        Ok(template.and_then(|template| {
+            Probe::new(model, template, capture.quality, capture.samples).ok()
+        }))
     }
 
     fn picture(&self) -> Option<Vec<u8>> {
@@ -158,6 +185,7 @@ impl Observer for FaceObserver {
     fn reset(&mut self) {
         self.tracker = Tracker::new();
         self.captured = None;
+        self.for_successor = None;
         self.last_seen = None;
     }
 

@@ -12,7 +12,9 @@ use rustls::ClientConfig;
 use sallyport_domain::TransactionId;
 use sallyport_protocol::{
     DegradedCause, EnrolmentOutcome, EnrolmentSubmission, Heartbeat, HeartbeatAnswer, JoinAnswer,
-    JoinRequest, PassageDecision, PassageRequest, ProtocolError, RenewRequest, paths,
+    JoinRequest, PassageDecision, PassageRequest, ProtocolError, ReencodingOutcome,
+    ReencodingRequest, ReencodingResult, ReencodingTask, RenewRequest, SuccessorProbes,
+    SuccessorsKept, paths,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +25,8 @@ pub use server_time::ServerTime;
 
 /// An answer longer than this is refused.
 const ANSWER_LIMIT_BYTES: u64 = 1 << 20;
+/// A photograph of at most 1 MB in base64.
+const PHOTOGRAPH_LIMIT_BYTES: u64 = 4 << 20;
 /// The server holds a review request for up to 25 s.
 const REVIEW_TIMEOUT: Duration = Duration::from_secs(35);
 /// Enrolments carry several pictures and wait for a duplicate search.
@@ -271,6 +275,44 @@ impl Uplink {
         self.post(paths::ENROLMENT, submission, ENROLMENT_TIMEOUT)
     }
 
+    /// Sends what the next models made of a passage's samples.
+    ///
+    /// # Errors
+    /// See [`UplinkError`].
+    pub fn successors(&self, probes: &SuccessorProbes) -> Result<SuccessorsKept, UplinkError> {
+        self.post(paths::SUCCESSORS, probes, Duration::from_secs(10))
+    }
+
+    /// Asks for the next photograph to be encoded by a new model; `None` when none waits.
+    ///
+    /// # Errors
+    /// See [`UplinkError`].
+    pub fn next_photograph(
+        &self,
+        request: &ReencodingRequest,
+    ) -> Result<Option<ReencodingTask>, UplinkError> {
+        let response = self
+            .agent()
+            .post(format!("{}{}", self.base, paths::REENCODING))
+            .config()
+            .timeout_global(Some(ENROLMENT_TIMEOUT))
+            .build()
+            .send_json(request)
+            .map_err(unreachable)?;
+        if response.status().as_u16() == 204 {
+            return Ok(None);
+        }
+        limited_answer(response, paths::REENCODING, PHOTOGRAPH_LIMIT_BYTES).map(Some)
+    }
+
+    /// Sends what came of a photograph.
+    ///
+    /// # Errors
+    /// See [`UplinkError`].
+    pub fn reencoded(&self, result: &ReencodingResult) -> Result<ReencodingOutcome, UplinkError> {
+        self.post(paths::REENCODED, result, ENROLMENT_TIMEOUT)
+    }
+
     fn post<Q: Serialize, A: DeserializeOwned>(
         &self,
         path: &'static str,
@@ -325,8 +367,16 @@ fn own(
 }
 
 fn answer<A: DeserializeOwned>(
+    response: ureq::http::Response<ureq::Body>,
+    path: &'static str,
+) -> Result<A, UplinkError> {
+    limited_answer(response, path, ANSWER_LIMIT_BYTES)
+}
+
+fn limited_answer<A: DeserializeOwned>(
     mut response: ureq::http::Response<ureq::Body>,
     path: &'static str,
+    limit: u64,
 ) -> Result<A, UplinkError> {
     if !response.status().is_success() {
         return Err(refusal(response));
@@ -334,7 +384,7 @@ fn answer<A: DeserializeOwned>(
     let bytes = response
         .body_mut()
         .with_config()
-        .limit(ANSWER_LIMIT_BYTES)
+        .limit(limit)
         .read_to_vec()
         .map_err(unreachable)?;
     serde_json::from_slice(&bytes).map_err(|_| UplinkError::BadAnswer(path))

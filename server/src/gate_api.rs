@@ -14,7 +14,8 @@ use axum::routing::{get, post};
 use sallyport_domain::{GateId, TransactionId};
 use sallyport_protocol::{
     DoorReport, EnrolmentSubmission, FailedAcquisition, Heartbeat, JoinRequest, PROTOCOL_VERSION,
-    PassageRequest, ProtocolError, RenewRequest, SignedGateEvent, paths,
+    PassageRequest, ProtocolError, ReencodingRequest, ReencodingResult, RenewRequest,
+    SignedGateEvent, SuccessorProbes, paths,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::enrolments;
 use crate::gate_events::{self, GateEventError};
 use crate::gates::{self, GateError};
+use crate::model_change;
 use crate::passages::{self, PassageError};
 use crate::refusals;
 use crate::registry::RegistryError;
@@ -65,6 +67,9 @@ pub fn router(state: AppState) -> Router {
             paths::GATE_EVENT,
             post(gate_event).layer(DefaultBodyLimit::max(EVENT_LIMIT)),
         )
+        .route(paths::SUCCESSORS, post(successors))
+        .route(paths::REENCODING, post(reencoding))
+        .route(paths::REENCODED, post(reencoded))
         .route(paths::HEARTBEAT, post(heartbeat))
         .route(paths::REVIEW, get(review))
         .layer(DefaultBodyLimit::max(PASSAGE_LIMIT))
@@ -362,6 +367,45 @@ async fn enrolment(
     let submission: EnrolmentSubmission = message(&body)?;
     same_gate(&gate, &submission.station)?;
     Ok(answer(enrolments::submit(&state, &gate, submission).await?))
+}
+
+async fn successors(
+    State(state): State<AppState>,
+    Gate(gate): Gate,
+    Content(body): Content,
+) -> Result<Response, Refusal> {
+    let probes: SuccessorProbes = message(&body)?;
+    same_gate(&gate, &probes.gate)?;
+    Ok(answer(
+        model_change::successors(&state, &gate, probes).await?,
+    ))
+}
+
+async fn reencoding(
+    State(state): State<AppState>,
+    Gate(gate): Gate,
+    Content(body): Content,
+) -> Result<Response, Refusal> {
+    let request: ReencodingRequest = message(&body)?;
+    same_gate(&gate, &request.station)?;
+    Ok(
+        match model_change::next_photograph(&state, &gate, &request).await? {
+            Some(task) => answer(task),
+            None => StatusCode::NO_CONTENT.into_response(),
+        },
+    )
+}
+
+async fn reencoded(
+    State(state): State<AppState>,
+    Gate(gate): Gate,
+    Content(body): Content,
+) -> Result<Response, Refusal> {
+    let result: ReencodingResult = message(&body)?;
+    same_gate(&gate, &result.station)?;
+    Ok(answer(
+        model_change::reencoded(&state, &gate, result).await?,
+    ))
 }
 
 async fn gate_event(

@@ -21,6 +21,7 @@ pub mod gates;
 pub mod hardening;
 pub mod installation;
 pub mod keys;
+pub mod model_change;
 pub mod moving;
 pub mod officers;
 pub mod outside;

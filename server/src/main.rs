@@ -8,6 +8,7 @@ mod backup_commands;
 mod enrolment_commands;
 mod key_commands;
 mod log_commands;
+mod model_commands;
 mod promise_commands;
 mod report_commands;
 
@@ -96,6 +97,9 @@ enum Command {
     /// Enrolments and batches: open, list, close. A second officer decides in the console.
     #[command(subcommand)]
     Enrolment(enrolment_commands::Enrolment),
+    /// Changes of models in which nobody is lost: begin, report who is left, end.
+    #[command(subcommand)]
+    ModelChange(model_commands::ModelChange),
     /// Officers' accounts.
     #[command(subcommand)]
     Officer(Officer),
@@ -363,6 +367,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Restore(arguments) => backup_commands::restore(arguments).await,
         Command::Registry(command) => people(command).await,
         Command::Enrolment(command) => enrolment_commands::run(command).await,
+        Command::ModelChange(command) => model_commands::run(command).await,
         Command::Officer(command) => officer(command).await,
         Command::Promise(command) => promise_commands::run(command).await,
         Command::Audit(command) => log_commands::run(command).await,

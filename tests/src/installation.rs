@@ -49,6 +49,12 @@ impl Checkout {
         self.root.join(".cache")
     }
 
+    /// The repository.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A command for one of our programs, with models and runtime library set.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {

@@ -209,6 +209,19 @@ impl Site {
     pub fn replay(
         &self,
         config: &Path,
+        each: impl FnMut(&Outcome),
+    ) -> anyhow::Result<Vec<Outcome>> {
+        self.replay_with(config, &[], each)
+    }
+
+    /// The same with more arguments for `run`.
+    ///
+    /// # Errors
+    /// The agent could not be run, or reports trouble.
+    pub fn replay_with(
+        &self,
+        config: &Path,
+        more: &[&str],
         mut each: impl FnMut(&Outcome),
     ) -> anyhow::Result<Vec<Outcome>> {
         let mut command: Command = self.checkout.command("sallyport-gate");
@@ -219,6 +232,7 @@ impl Site {
             .context("opening the gate's log")?;
         let mut child = command
             .args(["run", "--config", &text(config), "--once", "--json"])
+            .args(more)
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

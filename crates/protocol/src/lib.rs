@@ -7,6 +7,7 @@ mod door;
 mod enrolment;
 mod gate_event;
 mod joining;
+mod model_change;
 mod passage;
 mod probe;
 
@@ -20,6 +21,10 @@ pub use gate_event::{
 pub use joining::{
     Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, JoinTokenError, LogAlarm,
     LogSeen, RenewRequest,
+};
+pub use model_change::{
+    Reencoded, ReencodingOutcome, ReencodingRequest, ReencodingResult, ReencodingTask,
+    SuccessorProbes, SuccessorsKept,
 };
 pub use passage::{PassageDecision, PassageRequest, ProtocolError, Sealed};
 pub use probe::{Probe, ProbeError};
@@ -45,6 +50,12 @@ pub mod paths {
     pub const GATE_EVENT: &str = "/gate/v1/event";
     /// POST [`crate::EnrolmentSubmission`], answered with [`crate::EnrolmentOutcome`].
     pub const ENROLMENT: &str = "/gate/v1/enrolment";
+    /// POST [`crate::SuccessorProbes`] after a grant, answered with [`crate::SuccessorsKept`]; a second time it keeps nothing more.
+    pub const SUCCESSORS: &str = "/gate/v1/successors";
+    /// POST [`crate::ReencodingRequest`], answered with [`crate::ReencodingTask`], or 204 when no photograph waits.
+    pub const REENCODING: &str = "/gate/v1/reencoding";
+    /// POST [`crate::ReencodingResult`], answered with [`crate::ReencodingOutcome`].
+    pub const REENCODED: &str = "/gate/v1/reencoded";
     /// POST [`crate::Heartbeat`], answered with [`crate::HeartbeatAnswer`].
     pub const HEARTBEAT: &str = "/gate/v1/heartbeat";
     /// GET `?transaction=ID`: long poll (up to 25 s) for the officer's answer to a referred

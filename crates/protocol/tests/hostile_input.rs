@@ -16,13 +16,13 @@ use std::fmt::Debug;
 use harness::fuzz;
 use sallyport_domain::{
     Direction, Eye, FaceTemplate, GateId, IrisTemplate, ModelDigest, PadAssessment, QualityDefect,
-    ReasonCode, Timestamp, TransactionId, Verdict,
+    ReasonCode, ReferenceId, Timestamp, TransactionId, Verdict,
 };
 use sallyport_protocol::{
     DegradedCause, DoorOrder, DoorOutcome, DoorReport, FailedAcquisition, GateEvent, GateEventBody,
     Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, LifeSafetySource, LogSeen,
-    PROTOCOL_VERSION, PassageDecision, PassageRequest, Probe, RenewRequest, Sealed,
-    SignedDoorOrder, SignedGateEvent,
+    PROTOCOL_VERSION, PassageDecision, PassageRequest, Probe, Reencoded, ReencodingResult,
+    ReencodingTask, RenewRequest, Sealed, SignedDoorOrder, SignedGateEvent, SuccessorProbes,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -124,6 +124,49 @@ fn passages() {
     };
     message("passage_decision", &[decision]);
     message("door_order", &[order]);
+}
+
+#[test]
+fn changes_of_models() {
+    let probes = || {
+        vec![
+            face(),
+            Probe::new(ModelDigest::from_bytes([2; 32]), iris(Eye::Left), 70.0, 1).unwrap(),
+        ]
+    };
+    message(
+        "successor_probes",
+        &[SuccessorProbes {
+            version: PROTOCOL_VERSION,
+            transaction: transaction(),
+            gate: gate(),
+            probes: probes(),
+        }],
+    );
+    let reference: ReferenceId = "0192a000-0000-7000-8000-000000000001".parse().unwrap();
+    message(
+        "reencoding_task",
+        &[ReencodingTask {
+            reference,
+            from: ModelDigest::from_bytes([1; 32]),
+            photograph: "AAAA".to_owned(),
+            waiting: 3,
+        }],
+    );
+    let result = |result| ReencodingResult {
+        version: PROTOCOL_VERSION,
+        station: gate(),
+        reference,
+        result,
+    };
+    let encoded = Reencoded::Encoded {
+        old: Box::new(face()),
+        new: Box::new(face()),
+    };
+    message(
+        "reencoding_result",
+        &[result(Reencoded::Unusable), result(encoded)],
+    );
 }
 
 #[test]

@@ -8,8 +8,8 @@ use sallyport_domain::{FaceTemplate, ModelDigest, QualityDefect, QualityReport};
 use crate::runtime::Model;
 use crate::tensor::{Planes, planar};
 use crate::{
-    BoundingBox, Frame, Landmarks, LivenessSample, ModelError, ModelManifest, ModelRole, Pose,
-    QualityPolicy, Runtime, VisionError, align, detect, landmarks, liveness, pose, quality,
+    BoundingBox, Capture, Frame, Landmarks, LivenessSample, ModelError, ModelManifest, ModelRole,
+    Pose, QualityPolicy, Runtime, VisionError, align, detect, landmarks, liveness, pose, quality,
 };
 
 /// A second face counts as a person at the gate when its box has at least this share of the largest one's height.
@@ -62,6 +62,8 @@ pub struct FacePipeline {
     liveness: Model,
     recognition: Model,
     model_digest: ModelDigest,
+    /// The recognition model that comes next, while models change.
+    successor: Option<(Model, ModelDigest)>,
     policy: QualityPolicy,
 }
 
@@ -100,8 +102,38 @@ impl FacePipeline {
                     path: recognition.file.clone(),
                     expected: recognition.sha256.clone(),
                 })?,
+            successor: None,
             policy,
         })
+    }
+
+    /// Loads the recognition model of another manifest beside the own one, for a change of models. Where both manifests name the same
+    /// file there is nothing to load.
+    ///
+    /// # Errors
+    /// The model is missing, changed, or not accepted.
+    pub fn with_successor(
+        mut self,
+        runtime: &Runtime,
+        manifest: &ModelManifest,
+        models: &Path,
+    ) -> Result<Self, ModelError> {
+        let entry = manifest.entry(ModelRole::Recognition)?;
+        let path = manifest.path(entry, models);
+        let digest: ModelDigest = entry.sha256.parse().map_err(|_| ModelError::WrongHash {
+            path: path.clone(),
+            expected: entry.sha256.clone(),
+        })?;
+        if digest != self.model_digest {
+            self.successor = Some((runtime.session(&path, &entry.sha256)?, digest));
+        }
+        Ok(self)
+    }
+
+    /// SHA-256 of the recognition model that comes next, while models change.
+    #[must_use]
+    pub fn successor_digest(&self) -> Option<ModelDigest> {
+        self.successor.as_ref().map(|(_, digest)| *digest)
     }
 
     /// SHA-256 of the recognition model; stands on every template.
@@ -174,6 +206,34 @@ impl FacePipeline {
         self.embed_aligned(&aligned)
     }
 
+    /// The face of a sample as the recognition models take it, 112 x 112 pixels.
+    pub(crate) fn aligned(frame: &Frame, face: &FaceObservation) -> Result<Frame, VisionError> {
+        align::aligned_face(frame, &face.landmarks.five_points())
+    }
+
+    /// The template that the next model makes of a capture's samples; `None` without such a model.
+    ///
+    /// # Errors
+    /// As [`Self::embed`].
+    pub fn embed_by_successor(
+        &mut self,
+        capture: &Capture,
+    ) -> Result<Option<FaceTemplate>, VisionError> {
+        let Some((model, _)) = &mut self.successor else {
+            return Ok(None);
+        };
+        let mut templates = Vec::with_capacity(capture.aligned.len());
+        for aligned in &capture.aligned {
+            templates.push(recognise(model, aligned)?);
+        }
+        if templates.is_empty() {
+            return Ok(None);
+        }
+        FaceTemplate::fuse(&templates)
+            .map(Some)
+            .map_err(VisionError::Template)
+    }
+
     /// The mean template of a face and its mirror image: for enrolment, where it buys accuracy (biometrics.md F.6).
     ///
     /// # Errors
@@ -183,31 +243,26 @@ impl FacePipeline {
         frame: &Frame,
         face: &FaceObservation,
     ) -> Result<FaceTemplate, VisionError> {
-        let aligned = align::aligned_face(frame, &face.landmarks.five_points())?;
-        let mut mirrored = opencv::core::Mat::default();
-        opencv::core::flip(&aligned.pixels, &mut mirrored, 1)
-            .map_err(VisionError::cv("mirroring"))?;
-        let mirrored = Frame::from_mat(&frame.camera, frame.captured_at, mirrored);
-        let both = [
-            self.embed_aligned(&aligned)?,
-            self.embed_aligned(&mirrored)?,
-        ];
-        FaceTemplate::fuse(&both).map_err(VisionError::Template)
+        with_mirror_image(&mut self.recognition, frame, face)
     }
 
-    fn embed_aligned(&mut self, aligned: &Frame) -> Result<FaceTemplate, VisionError> {
-        const STAGE: &str = "recognition";
-        let input = planar(
-            &aligned.pixels,
-            Planes::Bgr,
-            [127.0; 3],
-            [1.0 / 128.0; 3],
-            STAGE,
-        )?;
-        let [output] = self
-            .recognition
-            .run(STAGE, [1, 3, 112, 112], &input, ["output"])?;
-        FaceTemplate::normalise(output).map_err(VisionError::Template)
+    /// The same by the next model; `None` without such a model.
+    ///
+    /// # Errors
+    /// As [`Self::embed`].
+    pub fn embed_for_enrolment_by_successor(
+        &mut self,
+        frame: &Frame,
+        face: &FaceObservation,
+    ) -> Result<Option<FaceTemplate>, VisionError> {
+        self.successor
+            .as_mut()
+            .map(|(model, _)| with_mirror_image(model, frame, face))
+            .transpose()
+    }
+
+    pub(crate) fn embed_aligned(&mut self, aligned: &Frame) -> Result<FaceTemplate, VisionError> {
+        recognise(&mut self.recognition, aligned)
     }
 
     /// The texture network's answer for one face of one frame.
@@ -221,4 +276,31 @@ impl FacePipeline {
     ) -> Result<LivenessSample, VisionError> {
         liveness::liveness(&mut self.liveness, frame, &face.face)
     }
+}
+
+fn with_mirror_image(
+    model: &mut Model,
+    frame: &Frame,
+    face: &FaceObservation,
+) -> Result<FaceTemplate, VisionError> {
+    let aligned = align::aligned_face(frame, &face.landmarks.five_points())?;
+    let mut mirrored = opencv::core::Mat::default();
+    opencv::core::flip(&aligned.pixels, &mut mirrored, 1).map_err(VisionError::cv("mirroring"))?;
+    let mirrored = Frame::from_mat(&frame.camera, frame.captured_at, mirrored);
+    let both = [recognise(model, &aligned)?, recognise(model, &mirrored)?];
+    FaceTemplate::fuse(&both).map_err(VisionError::Template)
+}
+
+/// Both models take the same input and have the same output (biometrics.md F.2).
+fn recognise(model: &mut Model, aligned: &Frame) -> Result<FaceTemplate, VisionError> {
+    const STAGE: &str = "recognition";
+    let input = planar(
+        &aligned.pixels,
+        Planes::Bgr,
+        [127.0; 3],
+        [1.0 / 128.0; 3],
+        STAGE,
+    )?;
+    let [output] = model.run(STAGE, [1, 3, 112, 112], &input, ["output"])?;
+    FaceTemplate::normalise(output).map_err(VisionError::Template)
 }

@@ -21,6 +21,8 @@ struct Sample {
     template: FaceTemplate,
     captured_at: Timestamp,
     frame: Frame,
+    /// The face alone; only while a second model is asked.
+    aligned: Option<Frame>,
 }
 
 /// What a track comes to: everything a passage request needs. `Debug` shows no template and no picture.
@@ -42,6 +44,8 @@ pub struct Capture {
     pub defects: Vec<QualityDefect>,
     /// Most people seen at once.
     pub people_in_view: u8,
+    /// The samples' faces, 112 x 112 pixels, for [`FacePipeline::embed_by_successor`]; empty where no second model is asked.
+    pub aligned: Vec<Frame>,
 }
 
 impl std::fmt::Debug for Capture {
@@ -141,6 +145,11 @@ impl Track {
             captured_at: best.captured_at,
             defects: self.defects(),
             people_in_view: self.people_in_view,
+            aligned: self
+                .samples
+                .iter()
+                .filter_map(|sample| sample.aligned.clone())
+                .collect(),
         }))
     }
 
@@ -213,7 +222,10 @@ impl Tracker {
         // Inference first, so that an error leaves the track as it was.
         let vote = pipeline.liveness(frame, face)?;
         let sample = if face.defects.is_empty() {
-            Some(pipeline.embed(frame, face)?)
+            let aligned = FacePipeline::aligned(frame, face)?;
+            let template = pipeline.embed_aligned(&aligned)?;
+            let aligned = pipeline.successor_digest().map(|_| aligned);
+            Some((template, aligned))
         } else {
             None
         };
@@ -237,7 +249,9 @@ impl Tracker {
             track.votes.remove(0);
         }
         match sample {
-            Some(template) => keep_best(&mut track.samples, face, template, frame),
+            Some((template, aligned)) => {
+                keep_best(&mut track.samples, face, template, frame, aligned);
+            }
             None => track.count_defects(&face.defects),
         }
         Ok(true)
@@ -249,6 +263,7 @@ fn keep_best(
     face: &FaceObservation,
     template: FaceTemplate,
     frame: &Frame,
+    aligned: Option<Frame>,
 ) {
     let score = face.quality.score;
     let place = samples
@@ -263,6 +278,7 @@ fn keep_best(
                 template,
                 captured_at: frame.captured_at,
                 frame: frame.clone(),
+                aligned,
             },
         );
         samples.truncate(KEPT_SAMPLES);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sallyport_domain::{Timestamp, TransactionId, Verdict};
 use sallyport_protocol::{
-    DegradedCause, DoorOutcome, FailedAcquisition, GateEventBody, PROTOCOL_VERSION,
+    DegradedCause, DoorOutcome, FailedAcquisition, GateEventBody, PROTOCOL_VERSION, Probe,
 };
 use sallyport_vision::Frame;
 
@@ -30,6 +30,10 @@ const ONCE_PATIENCE: Duration = Duration::from_secs(30);
 /// A request that waits for its order.
 struct Open {
     expected: Expected,
+    /// What the next encoder made of the same eyes, while models change.
+    successors: Vec<Probe>,
+    /// Nobody but the models decided.
+    by_models: bool,
     /// Ends the review thread.
     cancel: Arc<AtomicBool>,
 }
@@ -349,6 +353,11 @@ impl Worker {
             }
             return;
         };
+        if reviewed && let Some(open) = &mut self.open {
+            // An officer decided, not the models: nothing follows for them.
+            open.successors.clear();
+            open.by_models = false;
+        }
         let answer = match (decision.verdict, &decision.door_order) {
             (Verdict::Grant, Some(_)) if self.shared.witness.alarm().is_some() => {
                 self.not_released(
@@ -417,6 +426,9 @@ impl Worker {
             transaction,
             released,
         });
+        if released {
+            self.send_successors(transaction);
+        }
     }
 
     fn reject(&self, transaction: TransactionId) {

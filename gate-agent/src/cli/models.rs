@@ -19,6 +19,9 @@ pub(super) struct ModelFlags {
     /// Manifest of the models.
     #[arg(long, env = "SALLYPORT_MANIFEST")]
     manifest: Option<PathBuf>,
+    /// While models change: manifest of the models that come next.
+    #[arg(long, env = "SALLYPORT_SUCCESSOR")]
+    pub(super) successor: Option<PathBuf>,
     /// The ONNX Runtime library.
     #[arg(long, env = "SALLYPORT_ONNXRUNTIME")]
     onnxruntime: Option<PathBuf>,
@@ -60,11 +63,15 @@ impl ModelFlags {
             "the ONNX Runtime library",
             "--onnxruntime",
         )?;
+        let successor = self.successor.as_ref().or(config.successor.as_ref());
         let runtime = Runtime::load(&library, config.provider, config.threads.max(1))?;
         let manifest = ModelManifest::load(&manifest)?;
         Ok(Models {
             runtime,
             manifest,
+            successor: successor
+                .map(|path| ModelManifest::load(path))
+                .transpose()?,
             folder: models,
         })
     }
@@ -74,28 +81,29 @@ impl ModelFlags {
 pub(super) struct Models {
     runtime: Runtime,
     manifest: ModelManifest,
+    /// The models that come next.
+    successor: Option<ModelManifest>,
     folder: PathBuf,
 }
 
 impl Models {
     /// Loads the face pipeline.
     pub(super) fn face(&self, quality: QualityPolicy) -> anyhow::Result<FacePipeline> {
-        Ok(FacePipeline::new(
-            &self.runtime,
-            &self.manifest,
-            &self.folder,
-            quality,
-        )?)
+        let pipeline = FacePipeline::new(&self.runtime, &self.manifest, &self.folder, quality)?;
+        Ok(match &self.successor {
+            Some(next) => pipeline.with_successor(&self.runtime, next, &self.folder)?,
+            None => pipeline,
+        })
     }
 
     /// Loads the iris pipeline.
     pub(super) fn iris(&self) -> anyhow::Result<IrisPipeline> {
-        Ok(IrisPipeline::new(
-            &self.runtime,
-            &self.manifest,
-            &self.folder,
-            IrisQualityPolicy::default(),
-        )?)
+        let quality = IrisQualityPolicy::default();
+        let pipeline = IrisPipeline::new(&self.runtime, &self.manifest, &self.folder, quality)?;
+        Ok(match &self.successor {
+            Some(next) => pipeline.with_successor(&self.runtime, next, &self.folder)?,
+            None => pipeline,
+        })
     }
 }
 

@@ -218,6 +218,7 @@ fn printer(json: bool, deps: &Deps) -> EventSink {
                 | AgentEvent::Decided { .. }
                 | AgentEvent::Undecided { .. }
                 | AgentEvent::DoorReleased { .. }
+                | AgentEvent::Successors { .. }
                 | AgentEvent::DoorNotReleased { .. }
                 | AgentEvent::FailedToAcquire { .. }
                 | AgentEvent::Delivered { .. }
@@ -266,6 +267,9 @@ fn sentence(event: &AgentEvent) -> Option<String> {
             problem,
         } => format!("UNDECIDED {transaction}: {problem}"),
         AgentEvent::DoorReleased { transaction } => format!("DOOR RELEASED for {transaction}"),
+        AgentEvent::Successors { transaction, kept } => {
+            format!("{kept} references of the next models from {transaction}")
+        }
         AgentEvent::DoorNotReleased {
             transaction,
             problem,

@@ -29,6 +29,7 @@ fn good(eye: Eye, score: u8) -> EyeSample {
         score,
         defects: Vec::new(),
         template: Some(template(eye, score)),
+        successor: None,
         attack: None,
     }
 }
@@ -39,6 +40,7 @@ fn bad(eye: Eye, defect: QualityDefect) -> EyeSample {
         score: 0,
         defects: vec![defect],
         template: None,
+        successor: None,
         attack: None,
     }
 }

@@ -105,6 +105,7 @@ impl Observer for GreyObserver {
             captured_at: wall(),
             defects: Vec::new(),
             people_in_view: 1,
+            aligned: Vec::new(),
         }))
     }
 
@@ -212,6 +213,7 @@ impl EyeReader for CanaryReader {
                     let encoder = ModelDigest::from_bytes([2; 32]);
                     IrisTemplate::new(encoder, eye, 70, 400, [5; 64], [u128::MAX; 64]).unwrap()
                 }),
+                successor: None,
                 attack: None,
             })
             .into())

@@ -20,8 +20,10 @@ const PAGE: u32 = 1_024;
 const HEAD: usize = 96;
 
 /// Kinds that matter here, as they stand in an entry.
-const KINDS: [&[u8]; 3] = [
+const KINDS: [&[u8]; 5] = [
     b"\"kind\":\"enrolment\"",
+    b"\"kind\":\"reference_renewed\"",
+    b"\"kind\":\"reference_retired\"",
     b"\"kind\":\"subject_removed\"",
     b"\"kind\":\"subject_erased\"",
 ];
@@ -55,6 +57,20 @@ impl Ledger {
             return;
         };
         match (entry.kind.as_str(), entry.decision.as_deref()) {
+            // Only whoever was enrolled can get references of another model.
+            ("reference_renewed", _) => {
+                if let Some(known) = self.subjects.get_mut(&subject) {
+                    let named = entry.references.iter().filter_map(|line| named(line));
+                    known.references.extend(named);
+                }
+            }
+            ("reference_retired", _) => {
+                if let Some(known) = self.subjects.get_mut(&subject) {
+                    for id in entry.references.iter().filter_map(|line| line.parse().ok()) {
+                        known.references.remove(&id);
+                    }
+                }
+            }
             ("enrolment", Some("enrolled" | "merged")) => {
                 let known: &mut Known = self.subjects.entry(subject).or_default();
                 known.before_references |= entry.references.is_empty();

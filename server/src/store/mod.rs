@@ -10,6 +10,7 @@ pub mod gate_events;
 pub mod gates;
 mod keys;
 pub mod log;
+pub mod model_changes;
 pub mod officers;
 pub mod passages;
 mod postgres;

@@ -23,7 +23,7 @@ use crate::common::{Device, Gate, Rig, approve, mate, template};
 use crate::factors::{HardwareKey, code_now, secret_of};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 50] = [
+const ROUTES: [(&str, &[&str]); 53] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -34,6 +34,9 @@ const ROUTES: [(&str, &[&str]); 50] = [
         &["enrolment_capturing", "enrolment_submitted"],
     ),
     ("POST /gate/v1/heartbeat", &["gate_health"]),
+    ("POST /gate/v1/successors", &["reference_renewed"]),
+    ("POST /gate/v1/reencoding", &["photograph_to_station"]),
+    ("POST /gate/v1/reencoded", &["reference_not_renewed"]),
     ("POST /gate/v1/event", &["gate_event_key", "gate_degraded"]),
     // The answer that a gate waits for is the review's entry.
     ("GET /gate/v1/review", &[]),
@@ -88,7 +91,7 @@ const ROUTES: [(&str, &[&str]); 50] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 45] = [
+const COMMANDS: [(&str, &[&str]); 48] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -118,6 +121,10 @@ const COMMANDS: [(&str, &[&str]); 45] = [
         "registry renew-templates",
         &["templates_renewed", "templates_renewed"],
     ),
+    ("model-change report", &["consultation"]),
+    // Nobody has changed, so no reference is retired; that is tried in `model_change.rs`.
+    ("model-change end", &["model_change"]),
+    ("model-change begin", &["model_change"]),
     ("officer setup-link", &["officer_setup_link"]),
     ("officer list", &["consultation"]),
     ("officer wings", &["officer_wings"]),
@@ -151,6 +158,9 @@ pub(crate) fn routes(source: &str) -> BTreeSet<String> {
         ("paths::FAILED_ACQUISITION", paths::FAILED_ACQUISITION),
         ("paths::ENROLMENT", paths::ENROLMENT),
         ("paths::HEARTBEAT", paths::HEARTBEAT),
+        ("paths::SUCCESSORS", paths::SUCCESSORS),
+        ("paths::REENCODING", paths::REENCODING),
+        ("paths::REENCODED", paths::REENCODED),
         ("paths::GATE_EVENT", paths::GATE_EVENT),
         ("paths::REVIEW", paths::REVIEW),
     ]);
@@ -484,6 +494,33 @@ async fn use_gate(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
         204
     );
     tried.left("POST /gate/v1/event").await;
+    use_models(rig, gate, request.transaction, tried).await;
+}
+
+/// A change of models: after a grant, and a photograph for the station.
+async fn use_models(
+    rig: &Rig,
+    gate: &Gate,
+    granted: sallyport_domain::TransactionId,
+    tried: &mut Tried<'_>,
+) {
+    let mut submission = gate.submission(8);
+    submission.samples[0].photograph = Some(picture(rig, &submission.subject.to_string()));
+    gate.enrol_as(submission).await;
+    crate::model_change::begin(rig, Some(&gate.id)).await;
+    tried.ready().await;
+    let after = crate::model_change::after(gate, granted, 1);
+    assert_eq!(
+        gate.client.post(paths::SUCCESSORS, &after).await.status,
+        200
+    );
+    tried.left("POST /gate/v1/successors").await;
+    let task = crate::model_change::next(gate).await.unwrap();
+    tried.left("POST /gate/v1/reencoding").await;
+    let unusable = crate::model_change::unusable(gate, task.reference);
+    let answer = gate.client.post(paths::REENCODED, &unusable).await;
+    assert_eq!(answer.status, 200);
+    tried.left("POST /gate/v1/reencoded").await;
 }
 
 async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
@@ -742,7 +779,7 @@ impl hpke::rand_core::RngCore for Same {
 impl hpke::rand_core::CryptoRng for Same {}
 
 /// A picture as an agent seals it.
-fn picture(rig: &Rig, transaction: &str) -> sallyport_protocol::Sealed {
+pub(crate) fn picture(rig: &Rig, transaction: &str) -> sallyport_protocol::Sealed {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
     use hpke::Serializable as _;
@@ -1005,6 +1042,13 @@ async fn every_command_leaves_its_entries() {
     write.stream_take("siem", "test", now, now).await.unwrap();
     write.commit().await.unwrap();
     Browser::signed_in(&rig).await;
+    let change = crate::model_change::begin(&rig, None).await;
+    let left = sallyport_server::model_change::report(&rig.state, "test")
+        .await
+        .unwrap()
+        .remove(0)
+        .left
+        .len();
     let mut tried = Tried::new(&rig, &COMMANDS).await;
     let export = export.display().to_string();
     let mut key = program();
@@ -1022,6 +1066,13 @@ async fn every_command_leaves_its_entries() {
         "enrolment list",
         &format!("enrolment close {order}"),
         "registry list",
+        "model-change report",
+        &format!("model-change end {change} --leave {left}"),
+        &format!(
+            "model-change begin --from {} --to {} --reason trial",
+            "07".repeat(32),
+            "0a".repeat(32)
+        ),
         &format!("registry status {person} suspended"),
         &format!("registry wing {person} c"),
         &format!("registry remove {person}"),

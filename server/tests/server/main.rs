@@ -25,6 +25,7 @@ mod irises;
 mod joining;
 mod keys;
 mod log;
+mod model_change;
 mod officers;
 mod outside;
 mod passages;

@@ -37,6 +37,8 @@ mod joining;
 mod keys;
 #[path = "../server/log.rs"]
 mod log;
+#[path = "../server/model_change.rs"]
+mod model_change;
 mod moving;
 #[path = "../server/officers.rs"]
 mod officers;

@@ -73,6 +73,8 @@ pub enum IrisSegmenter {
 /// The models of one worker thread. Not shared: an inference session is owned by one thread.
 pub struct IrisPipeline {
     encoder: Encoder,
+    /// The encoder that comes next, while models change.
+    successor: Option<Encoder>,
     network: SegmentationNetwork,
     segmenter: IrisSegmenter,
     policy: IrisQualityPolicy,
@@ -97,10 +99,50 @@ impl IrisPipeline {
     ) -> Result<Self, ModelError> {
         Ok(Self {
             encoder: Encoder::new(runtime, manifest, models)?,
+            successor: None,
             network: SegmentationNetwork::new(runtime, manifest, models)?,
             segmenter: IrisSegmenter::default(),
             policy,
         })
+    }
+
+    /// Loads the encoder of another manifest beside the own one, for a change of models. The outlines stay this pipeline's. Where both
+    /// manifests name the same file there is nothing to load.
+    ///
+    /// # Errors
+    /// The model is missing, changed, or not accepted.
+    pub fn with_successor(
+        mut self,
+        runtime: &Runtime,
+        manifest: &ModelManifest,
+        models: &Path,
+    ) -> Result<Self, ModelError> {
+        let next = Encoder::new(runtime, manifest, models)?;
+        if next.digest() != self.encoder.digest() {
+            self.successor = Some(next);
+        }
+        Ok(self)
+    }
+
+    /// SHA-256 of the encoder that comes next, while models change.
+    #[must_use]
+    pub fn successor_digest(&self) -> Option<ModelDigest> {
+        self.successor.as_ref().map(Encoder::digest)
+    }
+
+    /// As [`Self::encode`] by the next encoder; none without such an encoder.
+    ///
+    /// # Errors
+    /// ONNX Runtime failed.
+    pub fn encode_by_successor(
+        &mut self,
+        eyes: &[&EyeObservation],
+    ) -> Result<Vec<Option<IrisTemplate>>, VisionError> {
+        let Some(encoder) = &mut self.successor else {
+            return Ok(vec![None; eyes.len()]);
+        };
+        let templates = encoder.templates(eyes)?;
+        Ok(without_defects(eyes, templates))
     }
 
     /// With one segmentation only: for measuring, since nothing then notices a wrong circle.
@@ -278,10 +320,16 @@ impl IrisPipeline {
         eyes: &[&EyeObservation],
     ) -> Result<Vec<Option<IrisTemplate>>, VisionError> {
         let templates = self.encode_ungated(eyes)?;
-        Ok(eyes
-            .iter()
-            .zip(templates)
-            .map(|(eye, template)| template.filter(|_| eye.defects.is_empty()))
-            .collect())
+        Ok(without_defects(eyes, templates))
     }
+}
+
+fn without_defects(
+    eyes: &[&EyeObservation],
+    templates: Vec<Option<IrisTemplate>>,
+) -> Vec<Option<IrisTemplate>> {
+    eyes.iter()
+        .zip(templates)
+        .map(|(eye, template)| template.filter(|_| eye.defects.is_empty()))
+        .collect()
 }

@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use sallyport_domain::{QualityDefect, TransactionId, Verdict};
-use sallyport_protocol::{PROTOCOL_VERSION, PassageDecision, PassageRequest, Probe};
+use sallyport_protocol::{
+    PROTOCOL_VERSION, PassageDecision, PassageRequest, Probe, SuccessorProbes, SuccessorsKept,
+};
 
 use super::{Note, Open, Shared, Worker};
 use crate::door::Expected;
@@ -49,9 +51,11 @@ impl Worker {
             .map_err(|error| error.to_string())?,
         ];
         let mut pad = capture.pad;
+        let mut successors = Vec::new();
         if let Some(eyes) = &self.eyes {
             let eyes = eyes.capture(track);
             probes.extend(eyes.probes);
+            successors = eyes.successors;
             pad.votes.extend(eyes.votes);
         }
         let request = PassageRequest {
@@ -76,6 +80,8 @@ impl Worker {
                 nonce,
                 first_sent,
             },
+            successors,
+            by_models: true,
             cancel: Arc::new(AtomicBool::new(false)),
         });
         self.background("passage", transaction, false, move |shared| {
@@ -88,6 +94,47 @@ impl Worker {
         self.shared.came_during_release(transaction);
         self.shared.emit(AgentEvent::Submitted { transaction });
         Ok(())
+    }
+
+    /// While models change: after the door was released, what the next models make of the same samples. The person has passed by
+    /// then, so nothing waits for it, and what fails here comes with the next passage.
+    pub(super) fn send_successors(&mut self, transaction: TransactionId) {
+        let mine = |open: &&mut Open| open.by_models && open.expected.transaction == transaction;
+        let Some(open) = self.open.as_mut().filter(mine) else {
+            return;
+        };
+        let mut probes = std::mem::take(&mut open.successors);
+        match self.observer.successor() {
+            Ok(face) => probes.extend(face),
+            Err(error) => {
+                tracing::warn!(transaction.id = %transaction, "the next face model failed: {error}");
+            }
+        }
+        if probes.is_empty() {
+            return;
+        }
+        let message = SuccessorProbes {
+            version: PROTOCOL_VERSION,
+            transaction,
+            gate: self.shared.gate.clone(),
+            probes,
+        };
+        let sent = self.background("successors", transaction, false, move |shared| {
+            match shared.uplink.successors(&message) {
+                Ok(SuccessorsKept { kept: 0 }) => {}
+                Ok(SuccessorsKept { kept }) => shared.emit(AgentEvent::Successors {
+                    transaction,
+                    kept,
+                }),
+                Err(error) => {
+                    tracing::warn!(transaction.id = %transaction, "new references were not taken: {error}");
+                }
+            }
+            None
+        });
+        if let Err(problem) = sent {
+            tracing::warn!("{problem}");
+        }
     }
 
     pub(super) fn await_review(&mut self, transaction: TransactionId) {
