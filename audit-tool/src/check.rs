@@ -9,7 +9,7 @@ use sallyport_transparency::{
     VerifierKey, csv_row, json_line, verify_export,
 };
 
-use crate::folder::Folder;
+use crate::place::{Part, Place};
 use crate::{Export, Failure, Trust};
 
 /// What was verified.
@@ -30,7 +30,7 @@ pub(crate) struct Trusted {
 
 impl Trusted {
     /// From the command line; from inside the export only when nothing was given, and then said aloud.
-    pub(crate) fn new(trust: &Trust, inside: Option<&Path>) -> Result<Self, Failure> {
+    pub(crate) fn new(trust: &Trust, inside: Option<&Place>) -> Result<Self, Failure> {
         let policy = trust.policy.as_deref().map(policy).transpose()?;
         let key = match (&trust.vkey, &policy, inside) {
             (Some(text), _, _) => parse_key(text)?,
@@ -42,14 +42,13 @@ impl Trusted {
                     ));
                 }
             },
-            (None, None, Some(folder)) => {
-                let path = folder.join("log.vkey");
-                let text = std::fs::read_to_string(&path).map_err(|error| {
-                    Failure::Unable(format!(
-                        "{} could not be read ({error}); give the key with --vkey",
-                        path.display()
-                    ))
+            (None, None, Some(place)) => {
+                let bytes = place.bytes("log.vkey").map_err(|failure| match failure {
+                    Failure::Unable(why) | Failure::Tampered(why) => {
+                        Failure::Unable(format!("{why}; give the key with --vkey"))
+                    }
                 })?;
+                let text = String::from_utf8_lossy(&bytes).into_owned();
                 eprintln!(
                     "Note: using the key inside the export. Compare it with the one you were given another way:\n  {}",
                     text.trim()
@@ -106,15 +105,17 @@ pub(crate) fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
 
 /// Verifies the export; `each` sees every entry, and what it collected may be used only when this succeeds.
 pub(crate) fn verified(export: &Export, each: impl FnMut(u64, &[u8])) -> Result<Verified, Failure> {
-    let root = &export.folder;
-    if !root.is_dir() {
-        return Err(Failure::Unable(format!(
-            "{} is not a folder",
-            root.display()
-        )));
-    }
-    let trusted = Trusted::new(&export.trust, Some(root))?;
-    let done = if root.join("selection.jsonl").exists() {
+    verified_at(&Place::open(&export.folder)?, &export.trust, each)
+}
+
+/// The same of an export that was opened already.
+pub(crate) fn verified_at(
+    root: &Place,
+    trust: &Trust,
+    each: impl FnMut(u64, &[u8]),
+) -> Result<Verified, Failure> {
+    let trusted = Trusted::new(trust, Some(root))?;
+    let done = if root.has("selection.jsonl") {
         selection(root, &trusted, each)
     } else {
         whole(root, &trusted, each)
@@ -124,9 +125,9 @@ pub(crate) fn verified(export: &Export, each: impl FnMut(u64, &[u8])) -> Result<
 }
 
 /// The copy of the key in the export must be the key that was given.
-fn same_key(root: &Path, key: &VerifierKey) -> Result<(), Failure> {
-    match std::fs::read_to_string(root.join("log.vkey")) {
-        Ok(text) if text.trim_end_matches('\n') != key.to_string() => Err(Failure::Tampered(
+fn same_key(root: &Place, key: &VerifierKey) -> Result<(), Failure> {
+    match root.bytes("log.vkey") {
+        Ok(text) if text.trim_ascii_end() != key.to_string().as_bytes() => Err(Failure::Tampered(
             "the key inside the export (log.vkey) is not the key that you gave".to_owned(),
         )),
         // Without a copy there is nothing to compare.
@@ -135,12 +136,12 @@ fn same_key(root: &Path, key: &VerifierKey) -> Result<(), Failure> {
 }
 
 fn whole(
-    root: &Path,
+    root: &Place,
     trusted: &Trusted,
     mut each: impl FnMut(u64, &[u8]),
 ) -> Result<Verified, Failure> {
     let mut views = Views::open(root)?;
-    let mut files = Folder::new(root);
+    let mut files = root;
     let mut last = 0;
     let mut differs = None;
     let result = verify_export(&mut files, &trusted.key, |index, entry| {
@@ -160,8 +161,7 @@ fn whole(
         return Err(failure);
     }
     views.finish()?;
-    let path = root.join("checkpoint");
-    let note = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+    let note = root.bytes("checkpoint")?;
     let (checkpoint, witnesses) = trusted.open(&note)?;
     Ok(Verified {
         checkpoint,
@@ -171,15 +171,17 @@ fn whole(
 }
 
 fn selection(
-    root: &Path,
+    root: &Place,
     trusted: &Trusted,
     mut each: impl FnMut(u64, &[u8]),
 ) -> Result<Verified, Failure> {
-    let path = root.join("checkpoint");
-    let note = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+    let note = root.bytes("checkpoint")?;
     let (checkpoint, witnesses) = trusted.open(&note)?;
-    let path = root.join("selection.jsonl");
-    let file = File::open(&path).map_err(|error| unreadable(&path, &error))?;
+    let path = root.name("selection.jsonl");
+    let file = root
+        .part("selection.jsonl")
+        .map_err(|error| unreadable(&path, &error))?
+        .ok_or_else(|| Failure::Unable(format!("{} is gone", path.display())))?;
     let mut views = Views::open(root)?;
     let mut lines = BufReader::new(file);
     let (mut count, mut next) = (0, 0);
@@ -224,25 +226,24 @@ fn selection(
 type Line = fn(u64, &[u8]) -> String;
 
 /// The readable copies, where there are any, must say what the entries say.
-struct Views(Vec<(&'static str, BufReader<File>, Line)>);
+struct Views(Vec<(&'static str, BufReader<Part>, Line)>);
 
 impl Views {
-    fn open(root: &Path) -> Result<Self, Failure> {
+    fn open(root: &Place) -> Result<Self, Failure> {
         let mut views = Self(Vec::new());
         let kinds: [(&'static str, &str, Line); 2] = [
             ("view/entries.csv", CSV_HEADER, csv_row),
             ("view/entries.jsonl", "", json_line),
         ];
         for (name, header, row) in kinds {
-            let path = root.join(name);
-            match File::open(&path) {
-                Ok(file) => {
+            match root.part(name) {
+                Ok(Some(file)) => {
                     let mut reader = BufReader::new(file);
                     expect(name, &mut reader, header)?;
                     views.0.push((name, reader, row));
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(unreadable(&path, &error)),
+                Ok(None) => {}
+                Err(error) => return Err(unreadable(&root.name(name), &error)),
             }
         }
         Ok(views)
@@ -265,7 +266,7 @@ impl Views {
     }
 }
 
-fn expect(name: &str, reader: &mut BufReader<File>, text: &str) -> Result<(), Failure> {
+fn expect(name: &str, reader: &mut BufReader<Part>, text: &str) -> Result<(), Failure> {
     let mut there = vec![0; text.len()];
     match reader.read_exact(&mut there) {
         Ok(()) if there == text.as_bytes() => Ok(()),

@@ -6,7 +6,7 @@ use std::path::Path;
 use sallyport_transparency::{CompactTree, Files as _, Hash, TILE_WIDTH, TilePath, decode_bundle};
 
 use crate::check::{Trusted, unreadable, verified};
-use crate::folder::Folder;
+use crate::place::Place;
 use crate::{Export, Failure, Trust, put};
 
 pub(crate) fn diff(
@@ -19,7 +19,7 @@ pub(crate) fn diff(
         folder: later.to_owned(),
         trust: trust.clone(),
     };
-    let (note, mut entries) = if earlier.is_dir() {
+    let (note, mut entries) = if earlier.is_dir() || Place::is_tar(earlier) {
         let export = Export {
             folder: earlier.to_owned(),
             trust: trust.clone(),
@@ -29,13 +29,14 @@ pub(crate) fn diff(
         if done.selected.is_some() {
             return Err(selection());
         }
-        let entries = Entries::new(earlier, done.checkpoint.size);
-        (earlier.join("checkpoint"), Some(entries))
+        let place = Place::open(earlier)?;
+        let note = place.bytes("checkpoint")?;
+        (note, Some(Entries::new(place, done.checkpoint.size)))
     } else {
-        (earlier.to_owned(), None)
+        let note = std::fs::read(earlier).map_err(|error| unreadable(earlier, &error))?;
+        (note, None)
     };
-    let note = std::fs::read(&note).map_err(|error| unreadable(&note, &error))?;
-    let (old, _) = Trusted::new(trust, Some(&later.folder))?
+    let (old, _) = Trusted::new(trust, Some(&Place::open(&later.folder)?))?
         .open(&note)
         .map_err(|failure| prefixed("the earlier checkpoint", failure))?;
     let (mut tree, mut at_old, mut first) = (CompactTree::default(), None, None);
@@ -115,15 +116,15 @@ fn prefixed(what: &str, failure: Failure) -> Failure {
 
 /// Entries of a verified export in order, one bundle in memory.
 struct Entries {
-    files: Folder,
+    files: Place,
     size: u64,
     bundle: Option<(u64, Vec<u8>)>,
 }
 
 impl Entries {
-    fn new(root: &Path, size: u64) -> Self {
+    fn new(files: Place, size: u64) -> Self {
         Self {
-            files: Folder::new(root),
+            files,
             size,
             bundle: None,
         }
@@ -135,8 +136,7 @@ impl Entries {
             let left = self.size - number * TILE_WIDTH as u64;
             let width = usize::try_from(left).unwrap_or(TILE_WIDTH).min(TILE_WIDTH);
             let path = TilePath::entries(number, width);
-            let bytes = self
-                .files
+            let bytes = (&self.files)
                 .read(path.as_str())
                 .map_err(|error| unreadable(Path::new(path.as_str()), &error))?
                 .unwrap_or_default();

@@ -7,6 +7,7 @@ use std::path::Path;
 use sallyport_transparency::{Entry, Evidence, MAX_EVIDENCE_BYTES, Receipt};
 
 use crate::check::{Trusted, unreadable, verified};
+use crate::place::Place;
 use crate::{Export, Failure, Trust, put};
 
 fn read(path: &Path, most: usize) -> Result<Vec<u8>, Failure> {
@@ -84,7 +85,7 @@ pub(crate) fn bundle(path: &Path, trust: &Trust, out: &mut impl Write) -> Result
 
 pub(crate) fn receipt(path: &Path, export: &Export, out: &mut impl Write) -> Result<(), Failure> {
     let mut found = None;
-    let trusted = Trusted::new(&export.trust, Some(&export.folder))?;
+    let trusted = Trusted::new(&export.trust, Some(&Place::open(&export.folder)?))?;
     let receipt = Receipt::open(&read(path, 4_096)?, &trusted.key)
         .map_err(|error| Failure::Unable(error.to_string()))?;
     let done = verified(export, |index, entry| {

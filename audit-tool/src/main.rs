@@ -3,9 +3,10 @@
 
 mod check;
 mod compare;
+mod details;
 mod evidence;
-mod folder;
 mod http;
+mod place;
 mod print;
 mod witness;
 
@@ -17,7 +18,7 @@ use clap::{Parser, Subcommand};
 
 /// Check an audit export of Sallyport, offline.
 ///
-/// An export is a folder that `sallyport-server audit export DIR` wrote: the entries, the hash tree over them, and a signed
+/// An export is a folder that `sallyport-server audit export DIR` wrote, or a tar (`--tar FILE`): the entries, the hash tree over them, and a signed
 /// checkpoint. Every command first recomputes the whole tree from the entries and compares it with the signature, so an edited,
 /// removed, added or reordered entry is found.
 ///
@@ -26,7 +27,7 @@ use clap::{Parser, Subcommand};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Exit status: 0 the log verifies, 1 it does not, 2 the command could not be carried out.\n\nExamples:\n  sallyport-audit verify ./export --vkey 'sallyport/site/audit1+62fa7f11+AQOh...'\n  sallyport-audit verify ./export --policy site.policy\n  sallyport-audit diff ./export-march ./export-april --policy site.policy\n  sallyport-audit show ./export 41\n  sallyport-audit proof ./export 41 > entry-41.tlog-proof\n  sallyport-audit export-csv ./export > log.csv"
+    after_help = "Exit status: 0 the log verifies, 1 it does not, 2 the command could not be carried out.\n\nExamples:\n  sallyport-audit verify ./export --vkey 'sallyport/site/audit1+62fa7f11+AQOh...'\n  sallyport-audit verify ./export --policy site.policy\n  sallyport-audit diff ./export-march ./export-april --policy site.policy\n  sallyport-audit show ./export.tar 41\n  sallyport-audit show ./export.tar 41 --identity my.key\n  sallyport-audit proof ./export 41 > entry-41.tlog-proof\n  sallyport-audit export-csv ./export > log.csv"
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -46,7 +47,7 @@ struct Trust {
 
 #[derive(clap::Args, Clone)]
 struct Export {
-    /// Folder of the export.
+    /// The export: its folder, or the tar as it is.
     folder: PathBuf,
     #[command(flatten)]
     trust: Trust,
@@ -64,6 +65,17 @@ enum Command {
         export: Export,
         /// Index of the entry, from 0.
         index: u64,
+        /// Your private key (a file with AGE-SECRET-KEY-…), to open the entry's sealed detail, where the export was made for you.
+        #[arg(long, value_name = "FILE")]
+        identity: Option<PathBuf>,
+    },
+    /// Open all sealed details of an export that was made for your key, and prove of each that it belongs to its entry.
+    Details {
+        #[command(flatten)]
+        export: Export,
+        /// Your private key, a file with AGE-SECRET-KEY-….
+        #[arg(long, value_name = "FILE")]
+        identity: PathBuf,
     },
     /// Does a later export continue an earlier one? Otherwise say from which entry on they differ.
     Diff {
@@ -142,7 +154,12 @@ fn run(command: Command, out: &mut impl std::io::Write) -> Result<(), Failure> {
     match command {
         Command::Verify(export) => print::verdict(&export, out),
         Command::Fsck(export) => print::fsck(&export, out),
-        Command::Show { export, index } => print::show(&export, index, out),
+        Command::Show {
+            export,
+            index,
+            identity,
+        } => print::show(&export, index, identity.as_deref(), out),
+        Command::Details { export, identity } => print::details(&export, &identity, out),
         Command::Diff {
             earlier,
             later,

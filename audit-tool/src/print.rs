@@ -9,7 +9,9 @@ use sallyport_transparency::{
     needed_for_inclusion,
 };
 
-use crate::check::{Trusted, Verified, unreadable, verified};
+use crate::check::{Trusted, Verified, unreadable, verified, verified_at};
+use crate::details::{self, Detail, Details, withheld};
+use crate::place::Place;
 use crate::{Export, Failure, Trust, put};
 
 /// How entries are printed.
@@ -41,6 +43,12 @@ pub(crate) fn verdict(export: &Export, out: &mut impl Write) -> Result<(), Failu
         ),
     };
     put(out, &text)?;
+    if Place::open(&export.folder)?.has(details::FILE) {
+        put(
+            out,
+            "Sealed details for an entitled reader are with it; only his key opens and checks them: sallyport-audit details --identity FILE.\n",
+        )?;
+    }
     put(out, &witnesses(&done))
 }
 
@@ -72,15 +80,99 @@ pub(crate) fn fsck(export: &Export, out: &mut impl Write) -> Result<(), Failure>
     put(out, &witnesses(&done))
 }
 
-pub(crate) fn show(export: &Export, index: u64, out: &mut impl Write) -> Result<(), Failure> {
+pub(crate) fn show(
+    export: &Export,
+    index: u64,
+    identity: Option<&Path>,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     let mut found = None;
-    verified(export, |at, entry| {
+    let place = Place::open(&export.folder)?;
+    verified_at(&place, &export.trust, |at, entry| {
         if at == index {
             found = Some(entry.to_vec());
         }
     })?;
     let entry = found.ok_or_else(|| Failure::Unable(format!("the export has no entry {index}")))?;
-    put(out, &(String::from_utf8_lossy(&entry).into_owned() + "\n"))
+    put(out, &(String::from_utf8_lossy(&entry).into_owned() + "\n"))?;
+    let Some(identity) = identity else {
+        return Ok(());
+    };
+    let mut shown = None;
+    details_of(&place, &export.trust, identity, |at, _, detail| {
+        if at == index {
+            shown = Some(detail);
+        }
+        Ok(())
+    })?;
+    match shown {
+        Some(Detail::Text(text)) => {
+            put(
+                out,
+                "detail, proved by the entry's detail_hash to belong to it:\n",
+            )?;
+            put(out, &(String::from_utf8_lossy(&text).into_owned() + "\n"))
+        }
+        Some(Detail::Withheld(why)) => put(
+            out,
+            &format!("The detail is not in this export: {}.\n", withheld(&why)),
+        ),
+        Some(Detail::None) | None => put(out, "This entry has no sealed detail.\n"),
+    }
+}
+
+/// Opens every detail beside its entry. What `each` gets is right as far as it came; the whole only when this succeeds.
+fn details_of(
+    place: &Place,
+    trust: &Trust,
+    identity: &Path,
+    mut each: impl FnMut(u64, &[u8], Detail) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (checkpoint, _) = Trusted::new(trust, Some(place))?.open(&place.bytes("checkpoint")?)?;
+    let mut details = Details::open(place, identity, &checkpoint.origin)?;
+    let mut failed = Ok(());
+    verified_at(place, trust, |index, entry| {
+        if failed.is_ok() {
+            failed = details
+                .of(index, entry)
+                .and_then(|detail| each(index, entry, detail));
+        }
+    })?;
+    failed?;
+    details.finish()
+}
+
+/// Prints every detail as a line of JSON. All are opened and compared with their entries before the first is printed.
+pub(crate) fn details(
+    export: &Export,
+    identity: &Path,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let place = Place::open(&export.folder)?;
+    let (mut given, mut left) = (0_u64, 0_u64);
+    details_of(&place, &export.trust, identity, |_, _, detail| {
+        match detail {
+            Detail::None => {}
+            Detail::Text(_) => given += 1,
+            Detail::Withheld(_) => left += 1,
+        }
+        Ok(())
+    })?;
+    eprintln!(
+        "VERIFIED: {given} details belong to their entries; {left} are not in this export, each with its reason."
+    );
+    details_of(&place, &export.trust, identity, |index, _, detail| {
+        let line = match detail {
+            Detail::None => return Ok(()),
+            Detail::Text(text) => serde_json::json!({
+                "index": index, "detail": String::from_utf8_lossy(&text),
+            }),
+            Detail::Withheld(why) => serde_json::json!({
+                "index": index, "withheld": why,
+            }),
+        };
+        put(out, &format!("{line}\n"))
+    })
 }
 
 pub(crate) fn proof(export: &Export, index: u64, out: &mut impl Write) -> Result<(), Failure> {
@@ -89,10 +181,10 @@ pub(crate) fn proof(export: &Export, index: u64, out: &mut impl Write) -> Result
             "the log has no entry {index}; it has {size} entries, counted from 0"
         ))
     };
-    let path = export.folder.join("checkpoint");
-    let note = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
-    let (checkpoint, _) =
-        Trusted::new(&export.trust, Some(&export.folder))?.open(note.as_bytes())?;
+    let place = Place::open(&export.folder)?;
+    let note = String::from_utf8(place.bytes("checkpoint")?)
+        .map_err(|_| Failure::Tampered("the checkpoint is not text".to_owned()))?;
+    let (checkpoint, _) = Trusted::new(&export.trust, Some(&place))?.open(note.as_bytes())?;
     let size = checkpoint.size;
     if index >= size {
         return Err(no_entry(size));

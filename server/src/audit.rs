@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 
 use sallyport_domain::{Timestamp, TransactionId};
 use sallyport_transparency::{
-    Checkpoint, Entry, ExportWriter, Hash, append as append_leaf, empty_root, leaf_hash,
-    needed_for_append, needed_for_root, root, sign_checkpoint, verify_consistency,
+    Checkpoint, Entry, ExportWriter, Hash, append as append_leaf, detail_hash, empty_root,
+    leaf_hash, needed_for_append, needed_for_root, root, sign_checkpoint, verify_consistency,
 };
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::clock::random;
+use crate::export::{self, Target};
 use crate::keys::{self, DataKeyError, KeyError};
 use crate::state::AppState;
 use crate::store::{StoreError, Write};
-use crate::{export, witness};
+use crate::witness;
 
 /// The server build that stands in every entry.
 pub const BUILD: &str = concat!("sallyport-server/", env!("CARGO_PKG_VERSION"));
@@ -108,12 +108,7 @@ pub async fn append(
             let salt: [u8; 32] = random().map_err(|_| AuditError::Random)?;
             let sealed =
                 keys::audit_detail(state, write, entry.subject.as_deref(), index, plain).await?;
-            entry.detail_hash = Some(hex::encode(
-                Sha256::new()
-                    .chain_update(salt)
-                    .chain_update(&sealed)
-                    .finalize(),
-            ));
+            entry.detail_hash = Some(detail_hash(&salt, &sealed));
             Some((salt, sealed))
         }
         None => None,
@@ -376,6 +371,7 @@ fn gap(size: u64, at: u64) -> AuditError {
 /// The folder is not empty, or database or disk refuse.
 pub async fn export(state: &AppState, folder: &Path) -> Result<u64, AuditError> {
     let all = export::Wanted::default();
-    let exported = export::write(state, folder, &all, false, |_, _| {}).await?;
+    let to = Target::Folder(folder.to_owned());
+    let exported = export::write(state, &to, &all, false, |_, _| {}).await?;
     Ok(exported.entries)
 }

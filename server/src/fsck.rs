@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sallyport_transparency::{Checkpoint, CompactTree, Entry, Hash, NodeId, leaf_hash};
-use sha2::{Digest as _, Sha256};
+use sallyport_transparency::{
+    Checkpoint, CompactTree, Entry, Hash, NodeId, detail_hash, leaf_hash,
+};
 
 use crate::audit::AuditError;
 use crate::state::AppState;
@@ -181,14 +182,7 @@ fn check_row(row: &LogRow, detail: Option<(Vec<u8>, Vec<u8>)>) -> Result<(), Aud
             "the time beside entry {index} was changed"
         )));
     }
-    let found = detail.map(|(salt, sealed)| {
-        hex::encode(
-            Sha256::new()
-                .chain_update(salt)
-                .chain_update(sealed)
-                .finalize(),
-        )
-    });
+    let found = detail.map(|(salt, sealed)| detail_hash(&salt, &sealed));
     if entry.detail_hash == found {
         Ok(())
     } else {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Subcommand;
 use sallyport_domain::Timestamp;
-use sallyport_server::export::{self, Wanted};
+use sallyport_server::export::{self, Target, Wanted};
 use sallyport_server::state::AppState;
 use sallyport_server::{audit, fsck, streams, witness};
 use sallyport_transparency::{Checkpoint, Entry, ProofFile, inclusion_proof, needed_for_inclusion};
@@ -21,7 +21,15 @@ pub(super) enum Audit {
     /// entries are in the log unchanged, not that none was left out. The export itself becomes an entry of the log.
     Export {
         /// A new folder.
-        folder: PathBuf,
+        #[arg(required_unless_present = "tar")]
+        folder: Option<PathBuf>,
+        /// Instead of a folder, one new tar file; `sallyport-audit` reads it as it is.
+        #[arg(long, value_name = "FILE", conflicts_with = "folder")]
+        tar: Option<PathBuf>,
+        /// Also the sealed details of the entries (names, officers' words), encrypted for the public key (age1…) of somebody who is
+        /// entitled to them. Details of erased persons are gone. Needs a reason; the log keeps who, why, what and for which key.
+        #[arg(long, value_name = "AGE_KEY", requires = "reason", value_parser = export::recipient)]
+        details_for: Option<age::x25519::Recipient>,
         /// Only entries from this moment on, such as 2026-11-23T08:00:00Z.
         #[arg(long, value_parser = moment)]
         since: Option<Timestamp>,
@@ -136,6 +144,8 @@ pub(super) async fn run(command: Audit) -> anyhow::Result<()> {
     match command {
         Audit::Export {
             folder,
+            tar,
+            details_for,
             since,
             until,
             subject,
@@ -145,6 +155,12 @@ pub(super) async fn run(command: Audit) -> anyhow::Result<()> {
             witnessed,
             data,
         } => {
+            let target = match (tar, folder) {
+                (Some(file), _) => Target::Tar(file),
+                (None, folder) => {
+                    Target::Folder(folder.context("name a new folder, or --tar FILE")?)
+                }
+            };
             let state = open(&data).await?;
             let wanted = Wanted {
                 since,
@@ -161,14 +177,29 @@ pub(super) async fn run(command: Audit) -> anyhow::Result<()> {
                 reason: reason.or_else(|| Some("audit".to_owned())),
                 ..audit::entry("export", state.clock.now())?
             };
-            audit::record(&state, entry).await?;
-            let done =
-                export::write(&state, &folder, &wanted, witnessed, progress("exported")).await?;
+            let progress = progress("exported");
+            let done = match details_for {
+                None => {
+                    audit::record(&state, entry).await?;
+                    export::write(&state, &target, &wanted, witnessed, progress).await?
+                }
+                Some(recipient) => {
+                    let with = (&recipient, entry);
+                    let (done, details) = export::write_with_details(
+                        &state, &target, &wanted, witnessed, with, progress,
+                    )
+                    .await?;
+                    println!(
+                        "{} sealed details for {recipient}; {} are not in it, because their person was erased or they were sealed by an earlier version.",
+                        details.given, details.withheld
+                    );
+                    done
+                }
+            };
+            let path = target.path().display();
             println!(
-                "{} entries in {}. Check them: sallyport-audit verify {}",
+                "{} entries in {path}. Check them: sallyport-audit verify {path}",
                 done.entries,
-                folder.display(),
-                folder.display()
             );
             if !done.witnessed {
                 println!(

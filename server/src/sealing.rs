@@ -61,6 +61,16 @@ impl Key {
     /// Keyed hash for exact look-ups of sealed text, hexadecimal.
     #[must_use]
     pub fn lookup(&self, label: &str, text: &str) -> String {
+        hex::encode(self.keyed_hash(label, text))
+    }
+
+    /// Another key out of this one, for one purpose; whoever has it learns nothing of this one.
+    #[must_use]
+    pub fn derive(&self, label: &str, text: &str) -> Self {
+        Self(self.keyed_hash(label, text))
+    }
+
+    fn keyed_hash(&self, label: &str, text: &str) -> [u8; 32] {
         let inner = Sha256::new()
             .chain_update(b"sallyport/lookup/1")
             .chain_update(self.0)
@@ -68,12 +78,11 @@ impl Key {
             .chain_update([0])
             .chain_update(text)
             .finalize();
-        hex::encode(
-            Sha256::new()
-                .chain_update(self.0)
-                .chain_update(inner)
-                .finalize(),
-        )
+        Sha256::new()
+            .chain_update(self.0)
+            .chain_update(inner)
+            .finalize()
+            .into()
     }
 }
 

@@ -157,6 +157,8 @@ fn mates_pass_strangers_do_not_and_the_log_verifies() {
         .count();
     assert!(passages >= outcomes.len() - 1, "{table}");
 
+    details_for_the_entitled(&site, &folder.path().join("given"));
+
     // The gate ran under nsw-2014: no picture of an eye lies anywhere, not whole, not in part, not as another file.
     let strips = drawn_rows(&expected);
     assert!(strips.len() > 40);
@@ -261,4 +263,40 @@ fn a_rolled_back_database_is_refused_at_start() {
         error.contains("does not continue the signed checkpoint"),
         "{error}"
     );
+}
+
+/// A tar with sealed details, made by the server's program and opened by the inspector's.
+fn details_for_the_entitled(site: &Site, place: &Path) {
+    let [key, tar] = ["key", "tar"].map(|end| place.with_extension(end).display().to_string());
+    let checkout = &site.checkout;
+    let public = checkout
+        .run("sallyport-server", ["backup-key", &key])
+        .unwrap();
+    site.server_command(&[
+        "audit",
+        "export",
+        "--tar",
+        &tar,
+        "--details-for",
+        public.trim(),
+        "--reason",
+        "complaint 12",
+    ])
+    .unwrap();
+    let said = checkout.run("sallyport-audit", ["fsck", &tar]).unwrap();
+    assert!(said.contains("VERIFIED"), "{said}");
+    let details = ["details", &tar, "--identity", &key];
+    let said = checkout.run("sallyport-audit", details).unwrap();
+    let first: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    assert!(first["detail"].is_string(), "{said}");
+    let index = first["index"].to_string();
+    let said = checkout
+        .run(
+            "sallyport-audit",
+            ["show", &tar, &index, "--identity", &key],
+        )
+        .unwrap();
+    assert!(said.contains("proved by the entry's detail_hash"), "{said}");
+    std::fs::remove_file(tar).unwrap();
+    std::fs::remove_file(key).unwrap();
 }

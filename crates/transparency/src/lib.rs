@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod compact;
+mod detail;
 mod entry;
 mod evidence;
 mod export;
@@ -22,6 +23,10 @@ mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Cosigner, CosignerKey, sign_checkpoint};
 pub use compact::CompactTree;
+pub use detail::{
+    DetailError, DetailLine, MAX_DETAIL_LINE, SealedDetail, detail_associated_data, detail_bound,
+    detail_commitment, detail_hash,
+};
 pub use entry::{Entry, EntryError, MAX_ENTRY_BYTES, SOFT_ENTRY_BYTES};
 pub use evidence::{Artefact, Evidence, EvidenceError, MAX_EVIDENCE_BYTES};
 pub use export::{

@@ -1,9 +1,11 @@
 //! Data keys of subjects and of the installation.
 
 use sallyport_domain::SubjectId;
+use sallyport_transparency::{SealedDetail, detail_associated_data, detail_commitment};
 use zeroize::Zeroizing;
 
 use super::{KeyError, Ring};
+use crate::clock::random;
 use crate::sealing::{self, Key, Place, SealError};
 use crate::state::AppState;
 use crate::store::{StoreError, Write};
@@ -160,9 +162,86 @@ pub async fn audit_detail(
     index: u64,
     plain: &[u8],
 ) -> Result<Vec<u8>, DataKeyError> {
-    let key = audit_key(state, write, subject).await?;
-    let row = index.to_string();
-    Ok(sealing::seal(&key, 1, &detail_place(state, &row), plain).map_err(KeyError::from)?)
+    let key = detail_key(state, &audit_key(state, write, subject).await?, index);
+    let origin = state.config.log_origin();
+    let nonce: [u8; 12] = random().map_err(|_| KeyError::from(SealError::Random))?;
+    let aad = detail_associated_data(&origin, index);
+    let ciphertext = sealing::encrypt(&key, &nonce, &aad, plain).map_err(KeyError::from)?;
+    let sealed = SealedDetail {
+        nonce: &nonce,
+        commitment: &detail_commitment(key.expose()),
+        ciphertext: &ciphertext,
+    };
+    Ok(sealed.to_bytes())
+}
+
+/// The key of one detail, which can be handed out without any other.
+fn detail_key(state: &AppState, audit: &Key, index: u64) -> Key {
+    audit.derive(
+        "log-detail/1",
+        &format!("{} {index}", state.config.log_origin()),
+    )
+}
+
+/// Opens a detail with an audit key; details of before suite 2 were sealed with that key itself.
+fn open_with(
+    state: &AppState,
+    audit: &Key,
+    index: u64,
+    sealed: &[u8],
+) -> Result<Vec<u8>, SealError> {
+    if !SealedDetail::is_one(sealed) {
+        let row = index.to_string();
+        return sealing::open(audit, 1, &detail_place(state, &row), sealed);
+    }
+    let parts = SealedDetail::parse(sealed).map_err(|_| SealError::Unknown)?;
+    let key = detail_key(state, audit, index);
+    if detail_commitment(key.expose()) != *parts.commitment {
+        return Err(SealError::Refused);
+    }
+    let aad = detail_associated_data(&state.config.log_origin(), index);
+    sealing::decrypt(&key, parts.nonce, &aad, parts.ciphertext)
+}
+
+/// What somebody entitled gets of a detail.
+#[derive(Debug)]
+pub enum Opening {
+    /// The key of this detail alone; it was tried.
+    Key(Key),
+    /// The entry's subject has no key: erased, or never enrolled.
+    Erased,
+    /// Sealed in an earlier way, with a key that opens more than this detail.
+    OlderSuite,
+}
+
+/// The key of one detail, to be handed out.
+///
+/// # Errors
+/// Database, file or token; or the detail was changed or moved.
+pub async fn detail_opening(
+    state: &AppState,
+    subject: Option<&str>,
+    index: u64,
+    sealed: &[u8],
+) -> Result<Opening, DataKeyError> {
+    let mut keys = vec![state.keys.site_audit.clone()];
+    if let Some(subject) = subject {
+        match state.store.data_key(subject, Purpose::Audit).await? {
+            Some(row) => keys.insert(0, state.keys.ring.open_row(&row)?),
+            // What an older key of the installation would still open about an erased person is not given out either.
+            None => return Ok(Opening::Erased),
+        }
+    }
+    if !SealedDetail::is_one(sealed) {
+        return Ok(Opening::OlderSuite);
+    }
+    for audit in &keys {
+        if let Ok(plain) = open_with(state, audit, index, sealed) {
+            drop(Zeroizing::new(plain));
+            return Ok(Opening::Key(detail_key(state, audit, index)));
+        }
+    }
+    Err(KeyError::from(SealError::Refused).into())
 }
 
 /// The detail of an entry about this subject; `None` when there is none, or when the subject was erased and its key with it.
@@ -186,8 +265,6 @@ pub(super) async fn open_detail(
     index: u64,
     sealed: &[u8],
 ) -> Result<Option<Zeroizing<Vec<u8>>>, DataKeyError> {
-    let row = index.to_string();
-    let place = detail_place(state, &row);
     // An entry may be older than its subject's key: then the installation's key sealed it.
     let mut keys = vec![state.keys.site_audit.clone()];
     let mut erased = false;
@@ -199,7 +276,7 @@ pub(super) async fn open_detail(
     }
     let opened = keys
         .iter()
-        .find_map(|key| sealing::open(key, 1, &place, sealed).ok());
+        .find_map(|key| open_with(state, key, index, sealed).ok());
     match opened {
         Some(plain) => Ok(Some(Zeroizing::new(plain))),
         None if erased => Ok(None),

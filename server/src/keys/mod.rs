@@ -25,8 +25,8 @@ use crate::clock::random;
 use crate::sealing::{self, Key, Place, SealError};
 
 pub use data_keys::{
-    DataKeyError, DataKeyRow, Purpose, SITE, audit_detail, audit_key, new_subject_keys,
-    open_audit_detail, subject_key,
+    DataKeyError, DataKeyRow, Opening, Purpose, SITE, audit_detail, audit_key, detail_opening,
+    new_subject_keys, open_audit_detail, subject_key,
 };
 pub use file::KeyFile;
 pub use passphrase::{MIN_MEMORY_KIB, MIN_PASSES};

@@ -18,6 +18,7 @@ mod coverage;
 mod custody;
 mod durability;
 mod enrolments;
+mod exports;
 mod factors;
 mod gate_events;
 mod hunt;

@@ -23,6 +23,8 @@ mod coverage;
 mod durability;
 #[path = "../server/enrolments.rs"]
 mod enrolments;
+#[path = "../server/exports.rs"]
+mod exports;
 #[path = "../server/factors.rs"]
 mod factors;
 #[path = "../server/gate_events.rs"]

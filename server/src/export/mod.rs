@@ -1,15 +1,21 @@
 //! Exports that `sallyport-audit` checks offline: the whole log as static files, or a selection of entries with a proof each.
-//! Everything is written as it is read, so that a log of any size needs little memory.
+//! Everything is written as it is read, so that a log of any size needs little memory. A tar of the same log, wanted entries and
+//! checkpoint has the same bytes each time, but for details, which are encrypted anew.
 
-use std::fs::File;
-use std::io::{BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+mod details;
+mod output;
 
+use age::x25519::Recipient;
 use sallyport_domain::Timestamp;
 use sallyport_transparency::{
-    CSV_HEADER, Checkpoint, Entry, ExportFile, ExportWriter, Policy, Selected, csv_row,
-    inclusion_proof, json_line, needed_for_inclusion,
+    CSV_HEADER, Checkpoint, Entry, ExportWriter, Policy, Selected, csv_row, inclusion_proof,
+    json_line, needed_for_inclusion,
 };
+
+use output::Output;
+
+pub use details::{Details, fingerprint, recipient};
+pub use output::Target;
 
 use crate::audit::{self, AuditError};
 use crate::state::AppState;
@@ -67,37 +73,96 @@ pub struct Exported {
     pub witnessed: bool,
 }
 
-/// Writes the export into a new or empty folder. `progress` hears entries done and entries to do.
+/// Writes the export into a new or empty folder or a new tar. `progress` hears entries done and entries to do.
 ///
 /// With `witnessed`, the newest checkpoint with enough cosignatures is taken where there is one, otherwise always the newest.
 ///
 /// # Errors
-/// The folder is not empty, or database or disk refuse.
+/// The folder is not empty, the file is there, or database or disk refuse.
 pub async fn write(
     state: &AppState,
-    folder: &Path,
+    target: &Target,
     wanted: &Wanted,
     witnessed: bool,
-    mut progress: impl FnMut(u64, u64),
+    progress: impl FnMut(u64, u64),
 ) -> Result<Exported, AuditError> {
-    let folder = Folder::new(folder)?;
+    let output = Output::new(target)?;
     audit::publish(state).await?;
     let policy = witness::policy(state).await?;
     let (note, size) = chosen(state, &policy, witnessed).await?;
+    write_to(state, output, wanted, (&policy, note, size), None, progress).await
+}
+
+/// As [`write`], with the sealed details of the entries, encrypted for `recipient`. Who has them made, why, of what, how many and for
+/// which key is in the log before anything is written; that entry itself is newer than the export.
+///
+/// # Errors
+/// As [`write`], or a detail does not open.
+pub async fn write_with_details(
+    state: &AppState,
+    target: &Target,
+    wanted: &Wanted,
+    witnessed: bool,
+    (recipient, mut entry): (&Recipient, Entry),
+    progress: impl FnMut(u64, u64),
+) -> Result<(Exported, Details), AuditError> {
+    let output = Output::new(target)?;
+    audit::publish(state).await?;
+    let policy = witness::policy(state).await?;
+    let (note, size) = chosen(state, &policy, witnessed).await?;
+    let counted = details::count(state, wanted, size).await?;
+    let moment = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), Timestamp::to_rfc3339);
+    entry.decision = Some("with_details".to_owned());
+    entry.about = Some(format!(
+        "details={} withheld={} recipient={} since={} until={} officer={} entries_below={size}",
+        counted.given,
+        counted.withheld,
+        fingerprint(recipient),
+        moment(wanted.since),
+        moment(wanted.until),
+        wanted.officer.as_deref().unwrap_or("-"),
+    ));
+    audit::record(state, entry).await?;
+    let details = details::Writer::new(&output, recipient)?;
+    let from = (&policy, note, size);
+    let done = write_to(
+        state,
+        output,
+        wanted,
+        from,
+        Some((details, counted)),
+        progress,
+    )
+    .await?;
+    Ok((done, counted))
+}
+
+async fn write_to(
+    state: &AppState,
+    mut output: Output,
+    wanted: &Wanted,
+    (policy, note, size): (&Policy, String, u64),
+    mut details: Option<(details::Writer, Details)>,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<Exported, AuditError> {
     let newer = state.store.log_size().await? - size;
-    let mut csv = folder.open("view/entries.csv")?;
-    let mut json = folder.open("view/entries.jsonl")?;
+    let mut csv = output.open("view/entries.csv")?;
+    let mut json = output.open("view/entries.jsonl")?;
     csv.put(CSV_HEADER.as_bytes())?;
     let mut whole = wanted.is_all().then(ExportWriter::default);
     let mut selection = match whole {
         Some(_) => None,
-        None => Some(folder.open("selection.jsonl")?),
+        None => Some(output.open("selection.jsonl")?),
     };
     let (mut next, mut entries) = (0, 0);
     while next < size {
         let rows = state.store.log_entries(next, PAGE).await?;
         if rows.is_empty() {
             return Err(missing(next));
+        }
+        if let Some((writer, _)) = &mut details {
+            let end = next + rows.len() as u64;
+            writer.page(state, next, end.min(size)).await?;
         }
         for (index, bytes) in rows.into_iter().take_while(|(index, _)| *index < size) {
             if index != next {
@@ -114,11 +179,14 @@ pub async fn write(
             entries += 1;
             csv.put(csv_row(index, &bytes).as_bytes())?;
             json.put(json_line(index, &bytes).as_bytes())?;
+            if let Some((writer, _)) = &mut details {
+                writer.push(state, wanted, index, &bytes).await?;
+            }
             if let Some(writer) = &mut whole {
                 let files = writer
                     .push(bytes)
                     .ok_or_else(|| audit::refused("an entry is too large"))?;
-                folder.put_all(files)?;
+                output.put_all(files)?;
             } else if let Some(selection) = &mut selection {
                 let nodes = state
                     .store
@@ -133,16 +201,11 @@ pub async fn write(
         }
         progress(next, size);
     }
-    csv.done()?;
-    json.done()?;
-    if let Some(selection) = selection {
-        selection.done()?;
-    }
     if let Some(writer) = whole {
         let (rest, _, computed) = writer
             .finish()
             .ok_or_else(|| audit::refused("an entry is too large"))?;
-        folder.put_all(rest)?;
+        output.put_all(rest)?;
         let checkpoint =
             Checkpoint::open(note.as_bytes(), state.keys.log.verifier()).map_err(audit::refused)?;
         if checkpoint.root != computed {
@@ -151,11 +214,26 @@ pub async fn write(
             ));
         }
     }
+    if let Some(selection) = selection {
+        output.take(selection)?;
+    }
+    output.take(csv)?;
+    output.take(json)?;
+    if let Some((writer, counted)) = details {
+        // An erasure in between: the entry would name another number than was given.
+        if writer.written != counted {
+            return Err(audit::refused(
+                "a person was erased while the details were being written; do not use this export, make it again",
+            ));
+        }
+        output.take(writer.done()?)?;
+    }
     let vkey = format!("{}\n", state.keys.log.verifier());
-    folder.put("checkpoint", note.as_bytes())?;
-    folder.put("log.vkey", vkey.as_bytes())?;
-    folder.put("policy", policy.to_text().as_bytes())?;
-    folder.put("README.txt", README.as_bytes())?;
+    output.put("checkpoint", note.as_bytes())?;
+    output.put("log.vkey", vkey.as_bytes())?;
+    output.put("policy", policy.to_text().as_bytes())?;
+    output.put("README.txt", README.as_bytes())?;
+    output.done()?;
     Ok(Exported {
         entries,
         size,
@@ -167,12 +245,13 @@ pub async fn write(
 const README: &str = "\
 An export of the audit log of a Sallyport site.
 
-Check it with: sallyport-audit verify THIS-FOLDER --vkey KEY --policy FILE
+Check it with: sallyport-audit verify THIS --vkey KEY --policy FILE
 The key and the policy must come to you another way than in this folder; the copies here (log.vkey, policy) are for comparison only.
 
 checkpoint       the signed size and hash of the log, with the cosignatures of gates and outside witnesses
 tile/            hash tree and entries (C2SP tlog-tiles); any program for that format can check them
 selection.jsonl  instead of tile/, when only some entries were exported: each with its proof. It cannot show that none was left out
+details.jsonl.age  only in an export for somebody entitled: the sealed details, for his key. sallyport-audit show --identity FILE THIS INDEX
 view/            the same entries as a table and as JSON Lines, for reading; not protected by themselves
 ";
 
@@ -206,78 +285,4 @@ pub(crate) async fn chosen(
         .find(|(size, _, _)| *size == checkpoint.size)
         .map_or(&[][..], |(_, _, lines)| lines);
     Ok((full(&note, lines), checkpoint.size))
-}
-
-/// The folder of the export.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(path: &Path) -> Result<Self, AuditError> {
-        std::fs::create_dir_all(path).map_err(|source| failed(path, source))?;
-        let mut there = std::fs::read_dir(path).map_err(|source| failed(path, source))?;
-        if there.next().is_some() {
-            return Err(failed(
-                path,
-                std::io::Error::other("the folder is not empty; name a new one"),
-            ));
-        }
-        Ok(Self(path.to_owned()))
-    }
-
-    fn open(&self, name: &str) -> Result<Growing, AuditError> {
-        let path = self.0.join(name);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|source| failed(parent, source))?;
-        }
-        let file = File::create_new(&path).map_err(|source| failed(&path, source))?;
-        Ok(Growing {
-            file: BufWriter::new(file),
-            path,
-        })
-    }
-
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), AuditError> {
-        let mut file = self.open(name)?;
-        file.put(bytes)?;
-        file.done()
-    }
-
-    fn put_all(&self, files: Vec<ExportFile>) -> Result<(), AuditError> {
-        for file in files {
-            self.put(&file.path, &file.bytes)?;
-        }
-        Ok(())
-    }
-}
-
-/// A file that is being written; without `done` it is not reported as written.
-struct Growing {
-    file: BufWriter<File>,
-    path: PathBuf,
-}
-
-impl Growing {
-    fn put(&mut self, bytes: &[u8]) -> Result<(), AuditError> {
-        self.file
-            .write_all(bytes)
-            .map_err(|source| failed(&self.path, source))
-    }
-
-    fn done(self) -> Result<(), AuditError> {
-        let path = self.path;
-        let file = self
-            .file
-            .into_inner()
-            .map_err(|error| failed(&path, error.into_error()))?;
-        // Not synced file by file: an export is checked before it is used, and can be made again.
-        drop(file);
-        Ok(())
-    }
-}
-
-fn failed(path: &Path, source: std::io::Error) -> AuditError {
-    AuditError::File {
-        path: path.display().to_string(),
-        source,
-    }
 }
