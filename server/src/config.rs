@@ -32,6 +32,10 @@ pub struct Config {
     /// encrypted one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_unlocked_memory: bool,
+    /// Where monitors fetch the log's static files over HTTPS (tlog-tiles), such as `0.0.0.0:8472`. Anybody who reaches this port can read
+    /// every entry (pseudonyms, officers' ids, times; no names): keep it to the monitors' network. Off when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor_listen: Option<SocketAddr>,
     /// Rules for officers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub officers: OfficerRules,

@@ -22,6 +22,7 @@ pub mod hardening;
 pub mod installation;
 pub mod keys;
 pub mod model_change;
+pub mod monitor;
 pub mod moving;
 pub mod officers;
 pub mod outside;

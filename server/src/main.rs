@@ -384,6 +384,7 @@ async fn create(init: Init) -> anyhow::Result<()> {
         utc_offset_minutes: init.utc_offset_minutes,
         cool_off_seconds: init.cool_off_seconds,
         allow_unlocked_memory: init.allow_unlocked_memory,
+        monitor_listen: None,
         officers: sallyport_server::config::OfficerRules::default(),
     };
     let owner = (!init.database_owner.is_empty()).then_some(init.database_owner.as_str());

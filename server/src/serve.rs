@@ -14,8 +14,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::state::AppState;
 use crate::{
-    audit, console, enrolments, gate_api, hardening, installation, officers, outside, presence,
-    promises, refusals, registry, replicas, streams, tls, witness,
+    audit, console, enrolments, gate_api, hardening, installation, monitor, officers, outside,
+    presence, promises, refusals, registry, replicas, streams, tls, witness,
 };
 
 /// Enrolments are looked after this often.
@@ -54,15 +54,23 @@ pub async fn run(
         .server_identity(&state.config.hostnames, state.clock.now())?;
     let gate_listener = listen(state.config.gate_listen).await?;
     let console_listener = listen(state.config.console_listen).await?;
+    let monitor_listener = match state.config.monitor_listen {
+        Some(address) => Some((listen(address).await?, tls::console_config(&identity)?)),
+        None => None,
+    };
     let gate_tls = tls::gate_config(&identity, state.authority.der())?;
     let console_tls = tls::console_config(&identity)?;
     let (stop, stopped) = watch::channel(false);
-    let started = audit::entry("server_started", state.clock.now())?;
+    let mut started = audit::entry("server_started", state.clock.now())?;
+    started.about = state
+        .config
+        .monitor_listen
+        .map(|address| format!("log served to monitors at {address}"));
     audit::record(&state, started)
         .await
         .context("writing to the audit log")?;
     invite_the_first(&state).await?;
-    let servers = [
+    let mut servers = vec![
         tokio::spawn(tls::serve(
             gate_listener,
             gate_tls,
@@ -76,6 +84,14 @@ pub async fn run(
             stopped.clone(),
         )),
     ];
+    if let Some((listener, tls)) = monitor_listener {
+        servers.push(tokio::spawn(tls::serve_few(
+            listener,
+            tls,
+            monitor::router(state.clone()),
+            stopped.clone(),
+        )));
+    }
     let following = tokio::spawn(replicas::follow(state.clone(), stopped.clone()));
     let watching = tokio::spawn(witness::watch_over(state.clone(), stopped.clone()));
     let asking = tokio::spawn(outside::ask_always(state.clone(), stopped.clone()));

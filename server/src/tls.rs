@@ -20,8 +20,10 @@ use tower::ServiceExt as _;
 use crate::authority::ServerIdentity;
 
 /// Connections at once, per port. Further ones wait in the operating system's queue.
-/// Both ports together stay below the usual limit of 1,024 open files.
+/// All ports together stay below the usual limit of 1,024 open files.
 const MAX_CONNECTIONS: usize = 400;
+/// Connections at once on the port for monitors.
+const MAX_MONITORS: usize = 64;
 /// A handshake that takes longer is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request's header that takes longer to arrive is dropped.
@@ -86,12 +88,32 @@ pub async fn serve(
     listener: TcpListener,
     config: Arc<ServerConfig>,
     router: Router,
+    stop: watch::Receiver<bool>,
+) {
+    serve_up_to(MAX_CONNECTIONS, listener, config, router, stop).await;
+}
+
+/// As [`serve`], for few connections at once.
+pub async fn serve_few(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    router: Router,
+    stop: watch::Receiver<bool>,
+) {
+    serve_up_to(MAX_MONITORS, listener, config, router, stop).await;
+}
+
+async fn serve_up_to(
+    seats: usize,
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    router: Router,
     mut stop: watch::Receiver<bool>,
 ) {
     let acceptor = TlsAcceptor::from(config);
-    let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let free = Arc::new(Semaphore::new(seats));
     loop {
-        let Ok(seat) = Arc::clone(&seats).acquire_owned().await else {
+        let Ok(seat) = Arc::clone(&free).acquire_owned().await else {
             return;
         };
         let accepted = tokio::select! {

@@ -40,7 +40,9 @@ pub use policy::{
 pub use proof::{ProofFile, ProofFileError};
 pub use receipt::{Receipt, ReceiptError};
 pub use selection::{MAX_SELECTION_LINE, Selected, SelectionError};
-pub use tile::{TILE_WIDTH, TileBuilder, TilePath, decode_bundle, encode_bundle, path_number};
+pub use tile::{
+    TILE_WIDTH, TileBuilder, TilePath, TileSpot, decode_bundle, encode_bundle, path_number,
+};
 pub use tree::{
     NodeId, NodeMap, ProofError, append, consistency_proof, inclusion_proof, needed_for_append,
     needed_for_consistency, needed_for_inclusion, needed_for_root, root, verify_consistency,

@@ -5,6 +5,17 @@ use crate::{Hash, empty_root, node_hash};
 /// Hashes in a full tile, entries in a full bundle.
 pub const TILE_WIDTH: usize = 256;
 
+/// What a tile or bundle holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TileSpot {
+    /// Level of a tile, 0 to 7; `None` for a bundle of entries.
+    pub level: Option<u8>,
+    /// Number at its level.
+    pub index: u64,
+    /// Hashes or entries in it, 1 to 256.
+    pub width: usize,
+}
+
 /// Where a tile or bundle lies in the static tree.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TilePath(String);
@@ -33,6 +44,12 @@ impl TilePath {
     /// Reads a path as this type writes it; anything else is refused, so that a path has one spelling.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
+        Self::locate(path).map(|(path, _)| path)
+    }
+
+    /// As [`TilePath::parse`], with what the path names.
+    #[must_use]
+    pub fn locate(path: &str) -> Option<(Self, TileSpot)> {
         // Enough for the largest number that fits 64 bits.
         if path.len() > 64 {
             return None;
@@ -57,15 +74,20 @@ impl TilePath {
         if !(1..=TILE_WIDTH).contains(&width) {
             return None;
         }
-        let parsed = if level == "entries" {
-            Self::entries(index, width)
+        let (level, parsed) = if level == "entries" {
+            (None, Self::entries(index, width))
         } else {
             let level = u8::try_from(decimal(level)?).ok()?;
             // Level 7 covers 2^64 entries.
-            (level <= 7).then(|| Self::tile(level, index, width))?
+            (level <= 7).then(|| (Some(level), Self::tile(level, index, width)))?
+        };
+        let spot = TileSpot {
+            level,
+            index,
+            width,
         };
         // Leading zero groups, missing `x` and `.p/256` are other spellings of the same place.
-        (parsed.as_str() == path).then_some(parsed)
+        (parsed.as_str() == path).then_some((parsed, spot))
     }
 
     /// The relative path with `/`.

@@ -79,6 +79,7 @@ async fn installed() -> (tempfile::TempDir, AppState) {
         utc_offset_minutes: 0,
         cool_off_seconds: 0,
         allow_unlocked_memory: true,
+        monitor_listen: None,
         officers: crate::config::OfficerRules::FLOOR,
     };
     installation::create(&data, &config, &*clock).await.unwrap();

@@ -38,6 +38,7 @@ async fn a_full_disk_grants_nothing_loses_nothing_and_is_over_when_there_is_room
         utc_offset_minutes: 0,
         cool_off_seconds: 0,
         allow_unlocked_memory: true,
+        monitor_listen: None,
         officers: crate::config::OfficerRules::FLOOR,
     };
     installation::create(&data, &config, &*clock).await.unwrap();

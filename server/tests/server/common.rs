@@ -67,6 +67,7 @@ pub(crate) fn config(cool_off_seconds: u32) -> Config {
         cool_off_seconds,
         // Containers often lock no more than 64 KiB.
         allow_unlocked_memory: true,
+        monitor_listen: None,
         officers: sallyport_server::config::OfficerRules::FLOOR,
     }
 }

@@ -37,6 +37,7 @@ impl Console {
             utc_offset_minutes: 0,
             cool_off_seconds: 0,
             allow_unlocked_memory: true,
+            monitor_listen: None,
             officers: sallyport_server::config::OfficerRules::FLOOR,
         };
         let clock = Arc::new(ManualClock::new(Timestamp::from_micros(

@@ -27,6 +27,7 @@ mod joining;
 mod keys;
 mod log;
 mod model_change;
+mod monitor;
 mod officers;
 mod outside;
 mod passages;

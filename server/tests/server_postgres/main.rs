@@ -41,6 +41,8 @@ mod keys;
 mod log;
 #[path = "../server/model_change.rs"]
 mod model_change;
+#[path = "../server/monitor.rs"]
+mod monitor;
 mod moving;
 #[path = "../server/officers.rs"]
 mod officers;

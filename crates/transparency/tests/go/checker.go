@@ -1,6 +1,9 @@
 // Checks an export of ours with the Go authors' own code (golang.org/x/mod/sumdb), which shares nothing with ours.
 //
 //	checker EXPORT-FOLDER PROOFS-FILE
+//	checker https://HOST:PORT PROOFS-FILE CA-FILE VKEY-FILE
+//
+// The second form fetches the same files from a server, with Go's own HTTPS, as a monitor does.
 //
 // EXPORT-FOLDER holds checkpoint, log.vkey and tile/. PROOFS-FILE has lines of
 //
@@ -12,8 +15,12 @@ package main
 
 import (
 	"bufio"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -25,8 +32,10 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fail(fmt.Errorf("usage: checker EXPORT-FOLDER PROOFS-FILE"))
+	if len(os.Args) == 5 {
+		fail(connect(os.Args[3], os.Args[4]))
+	} else if len(os.Args) != 3 {
+		fail(fmt.Errorf("usage: checker EXPORT-FOLDER PROOFS-FILE, or https://HOST:PORT PROOFS-FILE CA-FILE VKEY-FILE"))
 	}
 	tree, err := openCheckpoint(os.Args[1])
 	fail(err)
@@ -50,10 +59,46 @@ func fail(err error) {
 	}
 }
 
+// client and vkey are set when the files come from a server.
+var client *http.Client
+var vkey string
+
+func connect(authority, key string) error {
+	pem, err := os.ReadFile(authority)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("%s holds no certificate", authority)
+	}
+	client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}
+	vkey = key
+	return nil
+}
+
+func read(root, name string) ([]byte, error) {
+	if client == nil {
+		return os.ReadFile(filepath.Join(root, name))
+	}
+	if name == "log.vkey" {
+		return os.ReadFile(vkey)
+	}
+	answer, err := client.Get(root + "/" + name)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != 200 {
+		return nil, fmt.Errorf("%s: %s", name, answer.Status)
+	}
+	return io.ReadAll(answer.Body)
+}
+
 // openCheckpoint verifies the note and reads its three lines.
 func openCheckpoint(root string) (tlog.Tree, error) {
 	var tree tlog.Tree
-	key, err := os.ReadFile(filepath.Join(root, "log.vkey"))
+	key, err := read(root, "log.vkey")
 	if err != nil {
 		return tree, err
 	}
@@ -61,7 +106,7 @@ func openCheckpoint(root string) (tlog.Tree, error) {
 	if err != nil {
 		return tree, err
 	}
-	message, err := os.ReadFile(filepath.Join(root, "checkpoint"))
+	message, err := read(root, "checkpoint")
 	if err != nil {
 		return tree, err
 	}
@@ -85,7 +130,7 @@ func (f folder) SaveTiles(tiles []tlog.Tile, data [][]byte) {}
 func (f folder) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 	var all [][]byte
 	for _, tile := range tiles {
-		data, err := os.ReadFile(filepath.Join(string(f), c2spPath(tile)))
+		data, err := read(string(f), c2spPath(tile))
 		if err != nil {
 			return nil, err
 		}
@@ -111,7 +156,7 @@ func checkEntries(root string, tree tlog.Tree, reader tlog.HashReader) (int64, e
 			width = 256
 		}
 		tile := tlog.Tile{H: 8, L: -1, N: next / 256, W: int(width)}
-		bundle, err := os.ReadFile(filepath.Join(root, c2spPath(tile)))
+		bundle, err := read(root, c2spPath(tile))
 		if err != nil {
 			return 0, err
 		}
