@@ -33,7 +33,7 @@ check: check-lints ## Format, lints, documentation, licences and sources.
 
 SECONDS ?= 60
 fuzz: ## Every parser with mutated input, each target for SECONDS=60; found inputs land in fuzz/found.
-	SALLYPORT_FUZZ_SECONDS=$(SECONDS) cargo test $(CARGO_FLAGS) -p sallyport-transparency -p sallyport-protocol -p sallyport-gate --test hostile_input -- --nocapture
+	SALLYPORT_FUZZ_SECONDS=$(SECONDS) cargo test $(CARGO_FLAGS) -p sallyport-transparency -p sallyport-protocol -p sallyport-gate -p sallyport-server --test hostile_input -- --nocapture
 
 bench: ## Benchmarks; each prints a peer's or the limit's figure beside ours.
 	deploy/setup

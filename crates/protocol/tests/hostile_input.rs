@@ -15,12 +15,14 @@ use std::fmt::Debug;
 
 use harness::fuzz;
 use sallyport_domain::{
-    Direction, Eye, FaceTemplate, GateId, IrisTemplate, ModelDigest, PadAssessment, QualityDefect,
-    ReasonCode, ReferenceId, Timestamp, TransactionId, Verdict,
+    Direction, EnrolmentId, Eye, FaceTemplate, GateId, IrisTemplate, ModelDigest, PadAssessment,
+    QualityDefect, ReasonCode, ReferenceId, SubjectCategory, SubjectId, Timestamp, TransactionId,
+    Verdict,
 };
 use sallyport_protocol::{
-    DegradedCause, DoorOrder, DoorOutcome, DoorReport, FailedAcquisition, GateEvent, GateEventBody,
-    Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, LifeSafetySource, LogSeen,
+    DegradedCause, DoorOrder, DoorOutcome, DoorReport, EnrolmentOutcome, EnrolmentRefusal,
+    EnrolmentSample, EnrolmentSubmission, FailedAcquisition, GateEvent, GateEventBody, Heartbeat,
+    HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, LifeSafetySource, LogSeen,
     PROTOCOL_VERSION, PassageDecision, PassageRequest, Probe, Reencoded, ReencodingResult,
     ReencodingTask, RenewRequest, Sealed, SignedDoorOrder, SignedGateEvent, SuccessorProbes,
 };
@@ -235,6 +237,49 @@ fn reports() {
             key: "k".to_owned(),
             note: "text\n\n— k AAAA\n".to_owned(),
         }],
+    );
+}
+
+#[test]
+fn enrolments() {
+    let subject: SubjectId = "0192a000-0000-7000-8000-000000000002".parse().unwrap();
+    let sample = |photograph| EnrolmentSample {
+        probe: face(),
+        source_sha256: "00".repeat(32),
+        photograph,
+    };
+    message(
+        "enrolment_submission",
+        &[EnrolmentSubmission {
+            version: PROTOCOL_VERSION,
+            enrolment: "ABCD-EFGH".to_owned(),
+            subject,
+            station: gate(),
+            category: SubjectCategory::Staff,
+            display_name: "Name".to_owned(),
+            samples: vec![sample(None), sample(Some(sealed()))],
+        }],
+    );
+    let enrolment: EnrolmentId = "0192a000-0000-7000-8000-000000000003".parse().unwrap();
+    let reference: ReferenceId = "0192a000-0000-7000-8000-000000000001".parse().unwrap();
+    message(
+        "enrolment_outcome",
+        &[
+            EnrolmentOutcome::UnderReview {
+                enrolment,
+                doubt: Some(EnrolmentRefusal::PossibleDuplicate),
+                log_index: 5,
+            },
+            EnrolmentOutcome::Enrolled {
+                subject,
+                references: vec![reference],
+                log_index: 6,
+            },
+            EnrolmentOutcome::Refused {
+                reason: EnrolmentRefusal::Rejected,
+                log_index: u64::MAX,
+            },
+        ],
     );
 }
 

@@ -15,9 +15,9 @@ mod support;
 
 use harness::fuzz;
 use sallyport_transparency::{
-    AddCheckpoint, Checkpoint, Cosigner, CosignerKey, Entry, Evidence, Hash, Note, Policy,
-    ProofFile, Receipt, Selected, TilePath, VerifierKey, add_cosignature, decode_bundle,
-    encode_bundle, verify_inclusion,
+    AddCheckpoint, Checkpoint, Cosigner, CosignerKey, DetailLine, Entry, Evidence, Hash, Note,
+    Policy, ProofFile, Receipt, SealedDetail, Selected, TilePath, VerifierKey, add_cosignature,
+    decode_bundle, detail_commitment, encode_bundle, verify_inclusion,
 };
 use support::{Log, ORIGIN, entry, golden_signer};
 
@@ -409,4 +409,48 @@ fn selections_and_evidence() {
         assert!(evidence.entries.is_empty() || evidence.verify(&opened).is_err());
         true
     });
+}
+
+#[test]
+fn details() {
+    let lines = [
+        DetailLine::Given {
+            index: 7,
+            salt: [1; 32],
+            sealed: vec![2; 70],
+            key: [3; 32],
+        },
+        DetailLine::Withheld {
+            index: u64::MAX,
+            why: "erased".to_owned(),
+        },
+    ];
+    let samples = lines.map(|line| line.to_line().into_bytes());
+    fuzz("detail_line", &samples, MUTATIONS, |bytes| {
+        let Some(line) = std::str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| DetailLine::parse(text).ok())
+        else {
+            return false;
+        };
+        assert_eq!(DetailLine::parse(&line.to_line()), Ok(line));
+        true
+    });
+    let sealed = SealedDetail {
+        nonce: &[5; 12],
+        commitment: &detail_commitment(&[4; 32]),
+        ciphertext: &[6; 40],
+    };
+    fuzz(
+        "sealed_detail",
+        &[sealed.to_bytes()],
+        MUTATIONS,
+        |bytes| match SealedDetail::parse(bytes) {
+            Ok(parts) => {
+                assert!(parts.to_bytes() == bytes);
+                true
+            }
+            Err(_) => false,
+        },
+    );
 }

@@ -10,6 +10,9 @@ pub(super) const SEQUENCE_FILE: &str = "sequence";
 /// Records are padded with spaces to a multiple of this, so that an outcome can change in place.
 const BLOCK_BYTES: usize = 512;
 
+/// No gate ever counts this far, the server takes no such number, and one more still fits: a number from here on is damage.
+const IMPOSSIBLE: u64 = i64::MAX as u64;
+
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -41,7 +44,7 @@ impl Name {
             _ => return None,
         };
         Some(Self {
-            number: number.parse().ok()?,
+            number: number.parse().ok().filter(|number| *number < IMPOSSIBLE)?,
             kind,
         })
     }
@@ -73,6 +76,7 @@ pub(super) fn inspect(kind: Kind, bytes: &[u8]) -> Option<Option<u64>> {
     match kind {
         Kind::Intent | Kind::Door => serde_json::from_slice::<DoorReport>(bytes)
             .ok()
+            .filter(|report| report.sequence < IMPOSSIBLE)
             .map(|report| Some(report.sequence)),
         Kind::Failed => serde_json::from_slice::<FailedAcquisition>(bytes)
             .ok()
@@ -85,5 +89,6 @@ pub(super) fn inspect(kind: Kind, bytes: &[u8]) -> Option<Option<u64>> {
 
 /// The counter's value.
 pub(super) fn counter(bytes: &[u8]) -> Option<u64> {
-    std::str::from_utf8(bytes).ok()?.trim().parse().ok()
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    text.parse().ok().filter(|number| *number < IMPOSSIBLE)
 }

@@ -110,28 +110,35 @@ pub fn configured(state: &AppState) -> Result<Vec<Stream>, AuditError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(failed(source)),
     };
-    let wrong = |what: String| failed(std::io::Error::other(what));
-    let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    written(&text).map_err(|what| failed(std::io::Error::other(what)))
+}
+
+/// The streams of a file's text.
+///
+/// # Errors
+/// It is not right: what, in a sentence.
+pub fn written(text: &str) -> Result<Vec<Stream>, String> {
+    let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
     let mut names = BTreeSet::new();
     let mut streams = Vec::new();
     for stream in file.stream {
         let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let name = stream.name;
         if name.is_empty() || name.len() > 64 || !name.chars().all(good) {
-            return Err(wrong(format!(
+            return Err(format!(
                 "'{name}' is no name of a stream: use letters, digits and '-'"
-            )));
+            ));
         }
         if !names.insert(name.clone()) {
-            return Err(wrong(format!("two streams are named {name}")));
+            return Err(format!("two streams are named {name}"));
         }
         let target = match (stream.syslog, stream.webhook) {
             (Some(address), None) => Target::Syslog { address },
             (None, Some(url)) => Target::Webhook { url },
             (None, None) | (Some(_), Some(_)) => {
-                return Err(wrong(format!(
+                return Err(format!(
                     "stream {name} needs either syslog = \"HOST:PORT\" or webhook = \"https://…\""
-                )));
+                ));
             }
         };
         streams.push(Stream {
