@@ -195,7 +195,7 @@ async fn stated(
         say(
             "error rates that the gate's policy asks for",
             format!(
-                "a stranger is taken for somebody in the registry at most once in {:.0} searches (FPIR {}), and for one claimed person at most once in {:.0} comparisons (FMR {}); rates of the models and how they were measured stand with the models",
+                "a stranger is taken for somebody in the registry at most once in {:.0} searches (FPIR {}), and for one claimed person at most once in {:.0} comparisons (FMR {}). These are targets, not measurements",
                 1.0 / policy.fpir_target,
                 policy.fpir_target,
                 1.0 / policy.fmr_target,
@@ -204,6 +204,11 @@ async fn stated(
         );
         say("policy of the gate", row.policy);
     }
+    say(
+        "measured error rates",
+        "none: no measurement of this site's models is loaded on this server. Ask the site how and on whom its models were measured"
+            .to_owned(),
+    );
     match &entry.calibration {
         Some(named) if *named == state.fusion_id => {
             let text = serde_json::to_string(&state.fusion).map_err(audit::refused)?;

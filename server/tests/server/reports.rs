@@ -77,7 +77,9 @@ async fn an_evidence_bundle_holds_the_passage_its_consultation_and_what_held_the
     assert_eq!(read.artefacts.len(), 1, "the calibration");
     let cameras = "cameras, as the gate last reported before the passage";
     assert!(read.stated[cameras].contains("a bit dark"));
-    assert!(read.stated["error rates that the gate's policy asks for"].contains("once in 10000"));
+    let asked = &read.stated["error rates that the gate's policy asks for"];
+    assert!(asked.contains("once in 10000") && asked.contains("targets, not measurements"));
+    assert!(read.stated["measured error rates"].starts_with("none: "));
     // No name of a person is in it.
     assert!(!bundle.to_text().contains("Canary"));
     let error = evidence::bundle(&rig.state, "0192f0c4-0000-7000-8000-000000000000").await;
