@@ -172,7 +172,11 @@ impl From<RegistryError> for Refusal {
             RegistryError::Conflict => Self::new(StatusCode::CONFLICT, "conflict", message),
             RegistryError::Unknown => Self::new(StatusCode::NOT_FOUND, "unknown", message),
             RegistryError::NoOrder => Self::new(StatusCode::FORBIDDEN, "no_enrolment", message),
+            RegistryError::Forbidden { .. } => {
+                Self::new(StatusCode::FORBIDDEN, "profile_forbids", message)
+            }
             RegistryError::Busy
+            | RegistryError::ProfileChanged
             | RegistryError::UnderReview
             | RegistryError::NotInLog
             | RegistryError::Changed

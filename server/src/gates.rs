@@ -143,6 +143,11 @@ pub async fn add(
     actor: &str,
 ) -> Result<(), GateError> {
     validate(policy)?;
+    if !state.profile().profile.permits(policy.purpose) {
+        return Err(GateError::BadPolicy(
+            "the jurisdiction profile does not permit this purpose; sallyport-server profile show lists those it permits",
+        ));
+    }
     let now = state.clock.now();
     let text =
         serde_json::to_string(policy).map_err(|error| AuditError::Refused(error.to_string()))?;

@@ -105,28 +105,8 @@ pub(super) enum Audit {
 }
 
 pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
-    parsed(text).ok_or_else(|| "write it in UTC, like 2026-11-23T08:00:00Z".to_owned())
-}
-
-/// `YYYY-MM-DDTHH:MM:SSZ`, by reading the calendar and writing it again: what does not come back is no date.
-fn parsed(text: &str) -> Option<Timestamp> {
-    let number = |from: usize, to: usize| -> Option<i64> { text.get(from..to)?.parse().ok() };
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let seconds = number(11, 13)? * 3_600 + number(14, 16)? * 60 + number(17, 19)?;
-    // Days from the civil calendar (Howard Hinnant's algorithm); the year begins in March.
-    let (y, m) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let era = y.div_euclid(400);
-    let of_era = y - era * 400;
-    let of_year = (153 * m + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    let moment = Timestamp::from_micros((days * 86_400 + seconds) * 1_000_000);
-    let written = moment.to_rfc3339();
-    let same = written.get(..19) == text.get(..19) && text.get(19..) == Some("Z");
-    same.then_some(moment)
+    Timestamp::from_rfc3339_utc(text)
+        .ok_or_else(|| "write it in UTC, like 2026-11-23T08:00:00Z".to_owned())
 }
 
 /// Says how far a long command is, at most every few percent.

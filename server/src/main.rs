@@ -11,6 +11,7 @@ mod log_commands;
 mod model_commands;
 mod promise_commands;
 mod report_commands;
+mod retention_commands;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -100,6 +101,12 @@ enum Command {
     /// Changes of models in which nobody is lost: begin, report who is left, end.
     #[command(subcommand)]
     ModelChange(model_commands::ModelChange),
+    /// Data that leave when their purpose ends: list, run, check, events, legal holds.
+    #[command(subcommand)]
+    Retention(retention_commands::Retention),
+    /// The jurisdiction profile: show, set, and what people are told.
+    #[command(subcommand)]
+    Profile(retention_commands::ProfileCommand),
     /// Officers' accounts.
     #[command(subcommand)]
     Officer(Officer),
@@ -145,6 +152,9 @@ struct Init {
     /// Start even where the system locks too little memory, so that templates may reach a swap file. For trials.
     #[arg(long)]
     allow_unlocked_memory: bool,
+    /// Jurisdiction profile: nsw-2014, uk, eu-led, us-generic, or a file. Without it the strictest of these holds (nsw-2014).
+    #[arg(long)]
+    profile: Option<String>,
     #[command(flatten)]
     keys: KeyOptions,
     /// New file for the recovery key, needed with --keys tpm: it opens the keys when this machine's TPM is gone.
@@ -368,6 +378,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Registry(command) => people(command).await,
         Command::Enrolment(command) => enrolment_commands::run(command).await,
         Command::ModelChange(command) => model_commands::run(command).await,
+        Command::Retention(command) => retention_commands::run(command).await,
+        Command::Profile(command) => retention_commands::profile(command).await,
         Command::Officer(command) => officer(command).await,
         Command::Promise(command) => promise_commands::run(command).await,
         Command::Audit(command) => log_commands::run(command).await,
@@ -394,7 +406,16 @@ async fn create(init: Init) -> anyhow::Result<()> {
             "name a new file for the recovery key with --recovery-key FILE: without it everything is lost with this machine's TPM"
         );
     }
+    let profile = init
+        .profile
+        .as_deref()
+        .map(sallyport_server::profiles::read)
+        .transpose()?;
     installation::create_with(&init.data.data, &config, owner, &keys, &SystemClock).await?;
+    if let Some(text) = &profile {
+        sallyport_server::profiles::leave_for_first_start(&init.data.data, text)
+            .context("writing the profile into the data folder")?;
+    }
     if let Some(file) = init.recovery_key.as_ref().filter(|_| init.keys.is_tpm()) {
         key_commands::write_recovery(&init.data.data, config.site.as_str(), file)?;
     }
@@ -402,8 +423,13 @@ async fn create(init: Init) -> anyhow::Result<()> {
     println!(
         "A new installation of site {} is in {folder}.\n\
          Keep {folder}/registry.key apart from backups of the database: together they open everything, and without it nothing.\n\
-         Next:\n  sallyport-server serve --data {folder}\nIt prints a link at which the first administrator chooses name and password.",
-        config.site
+         Next:\n  sallyport-server serve --data {folder}\nIt prints a link at which the first administrator chooses name and password.\n\
+         {}",
+        config.site,
+        match &init.profile {
+            Some(name) => format!("The jurisdiction profile is {name}."),
+            None => "No --profile was given, so the strictest shipped one holds (nsw-2014); choose yours with: sallyport-server profile set".to_owned(),
+        }
     );
     Ok(())
 }

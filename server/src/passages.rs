@@ -99,7 +99,13 @@ pub async fn request(
     if !trusted {
         alarm_clock(state, now).await?;
     }
-    let probes = usable_probes(&policy, request.probes);
+    // What the profile does not permit is not processed at all, and an officer decides.
+    let probes = if state.profile().profile.permits(policy.purpose) {
+        usable_probes(&policy, request.probes)
+    } else {
+        tracing::error!(gate = %gate.id, "the jurisdiction profile does not permit this gate's purpose; the passage is referred");
+        Vec::new()
+    };
     let captured: Vec<(Modality, ModelDigest)> = probes
         .iter()
         .map(|probe| (probe.modality, probe.model))

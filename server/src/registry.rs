@@ -45,6 +45,23 @@ pub enum RegistryError {
         "what is under review was changed in the database after the station submitted it, so it cannot be decided; an alarm is in the log. Keep the database as it is for the investigation"
     )]
     Changed,
+    /// The profile forbids to keep it.
+    #[error(
+        "the jurisdiction profile {profile} forbids keeping this person's {what} ({clause}); nothing was stored"
+    )]
+    Forbidden {
+        /// Name of the profile.
+        profile: String,
+        /// The kind of data.
+        what: &'static str,
+        /// The clause.
+        clause: String,
+    },
+    /// The profile in the database is not the one that the log names.
+    #[error(
+        "the jurisdiction profile in the database is not the one that the log names; somebody changed the database by hand. Keep it for the investigation, and set the right profile: sallyport-server profile set"
+    )]
+    ProfileChanged,
     /// Enrolments wait for an officer.
     #[error("enrolments are under review; have them decided first, then run it again")]
     UnderReview,
@@ -390,6 +407,7 @@ pub async fn load(state: &AppState) -> Result<Loaded, RegistryError> {
     let mut followed = state.followed.lock().await;
     let seq = state.store.registry_seq().await?;
     ledger::catch_up(state).await?;
+    crate::profiles::load(state).await?;
     let mut loaded = Loaded {
         references: 0,
         failed: 0,
@@ -513,6 +531,7 @@ pub async fn remove(state: &AppState, id: SubjectId, actor: &str) -> Result<u64,
     if !write.subject_delete(id).await? {
         return Err(RegistryError::Unknown);
     }
+    write.documents_delete(id).await?;
     let now = state.clock.now();
     let entry = Entry {
         actor: Some(actor.to_owned()),

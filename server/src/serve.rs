@@ -15,13 +15,15 @@ use crate::config::Config;
 use crate::state::AppState;
 use crate::{
     audit, console, enrolments, gate_api, hardening, installation, monitor, officers, outside,
-    presence, promises, refusals, registry, replicas, streams, tls, witness,
+    presence, profiles, promises, refusals, registry, replicas, retention, streams, tls, witness,
 };
 
 /// Enrolments are looked after this often.
 const ENROLMENTS_EVERY: Duration = Duration::from_secs(30);
 /// The registry is compared with the log this often.
 const COMPARE_EVERY: Duration = Duration::from_secs(300);
+/// Whether a day has passed since the last retention is looked at this often.
+const RETENTION_EVERY: Duration = Duration::from_secs(600);
 /// A checkpoint follows an entry within this.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 
@@ -69,6 +71,9 @@ pub async fn run(
     audit::record(&state, started)
         .await
         .context("writing to the audit log")?;
+    profiles::first_start(&state)
+        .await
+        .context("setting the jurisdiction profile chosen with init")?;
     invite_the_first(&state).await?;
     let mut servers = vec![
         tokio::spawn(tls::serve(
@@ -161,6 +166,9 @@ async fn chores(state: AppState, mut stop: watch::Receiver<bool>) {
     let mut checkpoint = tokio::time::interval(CHECKPOINT_EVERY);
     let mut housekeeping = tokio::time::interval(ENROLMENTS_EVERY);
     let mut compare = tokio::time::interval(COMPARE_EVERY);
+    // Not at the very start, when people want to pass.
+    let first = tokio::time::Instant::now() + RETENTION_EVERY;
+    let mut retention = tokio::time::interval_at(first, RETENTION_EVERY);
     loop {
         tokio::select! {
             _ = stop.changed() => return,
@@ -169,7 +177,15 @@ async fn chores(state: AppState, mut stop: watch::Receiver<bool>) {
                     tracing::error!(%error, "enrolments could not be looked after");
                 }
             }
+            _ = retention.tick() => {
+                if let Err(error) = retention::nightly(&state).await {
+                    tracing::error!(%error, "data whose time is over could not be deleted");
+                }
+            }
             _ = compare.tick() => {
+                if let Err(error) = profiles::follow(&state).await {
+                    tracing::error!(%error, "the jurisdiction profile could not be followed");
+                }
                 if let Err(error) = enrolments::ledger::compare(&state).await {
                     tracing::error!(%error, "the registry could not be compared with the log");
                 }

@@ -61,6 +61,8 @@ pub struct Inner {
     pub pending: Arc<RwLock<Gallery>>,
     /// What the log says was enrolled.
     pub(crate) ledger: Mutex<Ledger>,
+    /// The jurisdiction profile that holds.
+    profile: RwLock<crate::profiles::Held>,
     /// Relation of similarity and error rate.
     pub calibration: FaceCalibration,
     /// What the scores of all modalities are worth as evidence.
@@ -145,6 +147,7 @@ impl AppState {
             gallery: Arc::new(RwLock::new(Gallery::new())),
             pending: Arc::new(RwLock::new(Gallery::new())),
             ledger: Mutex::default(),
+            profile: RwLock::default(),
             calibration: FaceCalibration::default_face(),
             live: broadcast::Sender::new(LIVE_CAPACITY),
             watch: LogWatch::default(),
@@ -162,6 +165,22 @@ impl AppState {
             clock_alarm: AtomicBool::new(false),
             unlocked_told: AtomicBool::new(false),
         }))
+    }
+
+    /// The jurisdiction profile that holds.
+    #[must_use]
+    pub fn profile(&self) -> crate::profiles::Held {
+        self.profile
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .clone()
+    }
+
+    pub(crate) fn set_profile(&self, held: crate::profiles::Held) {
+        *self
+            .profile
+            .write()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = held;
     }
 
     /// Notes the time of a log entry.

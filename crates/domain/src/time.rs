@@ -50,6 +50,30 @@ impl Timestamp {
         )
     }
 
+    /// Reads `YYYY-MM-DDTHH:MM:SSZ` (RFC 3339 in UTC, whole seconds); `None` for anything else, such as a day that no calendar has.
+    #[must_use]
+    pub fn from_rfc3339_utc(text: &str) -> Option<Self> {
+        let number = |from: usize, to: usize| -> Option<i64> { text.get(from..to)?.parse().ok() };
+        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        if !(1..=12).contains(&month) {
+            return None;
+        }
+        let seconds = number(11, 13)? * 3_600 + number(14, 16)? * 60 + number(17, 19)?;
+        let days = days_from_civil(year, month) + day - 1;
+        let moment = Self::from_micros((days * 86_400 + seconds) * 1_000_000);
+        // What does not come back when it is written is no date.
+        let written = moment.to_rfc3339();
+        let same = written.get(..19) == text.get(..19) && text.get(19..) == Some("Z");
+        same.then_some(moment)
+    }
+
+    /// The same text back: RFC 3339 in UTC, whole seconds.
+    #[must_use]
+    pub fn to_rfc3339_seconds(self) -> String {
+        let text = self.to_rfc3339();
+        format!("{}Z", text.get(..19).unwrap_or_default())
+    }
+
     /// RFC 3339 in UTC with milliseconds, such as `2026-11-23T10:07:00.000Z`
     /// (days-to-civil algorithm of the proleptic Gregorian calendar).
     #[must_use]

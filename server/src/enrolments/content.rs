@@ -139,6 +139,13 @@ pub(super) fn open_detail(
     state: &AppState,
     order: &OrderRow,
 ) -> Result<OrderDetail, RegistryError> {
+    if order.detail_sealed.is_empty() {
+        let deleted = "(deleted: its time was over)".to_owned();
+        return Ok(OrderDetail {
+            reason: deleted.clone(),
+            document: deleted,
+        });
+    }
     let row = order.id.to_string();
     let plain = sealing::open(
         &state.keys.site,

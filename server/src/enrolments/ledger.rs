@@ -1,9 +1,9 @@
 //! What the audit log says was enrolled. A subject, reference or enrolment that somebody wrote into the database by hand, or
 //! brought back after it was removed, has no such entry: it is not loaded, and an alarm is raised.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use sallyport_domain::{ReferenceId, SubjectId, Template};
+use sallyport_domain::{ReferenceId, SubjectId, Template, Timestamp};
 use sallyport_transparency::Entry;
 
 use crate::audit::{self, AuditError};
@@ -20,7 +20,15 @@ const PAGE: u32 = 1_024;
 const HEAD: usize = 96;
 
 /// Kinds that matter here, as they stand in an entry.
-const KINDS: [&[u8]; 5] = [
+const KINDS: [&[u8]; 13] = [
+    b"\"kind\":\"passage\"",
+    b"\"kind\":\"review\"",
+    b"\"kind\":\"profile_change\"",
+    b"\"kind\":\"subject_status\"",
+    b"\"kind\":\"subject_event\"",
+    b"\"kind\":\"legal_hold\"",
+    b"\"kind\":\"retention_deleted\"",
+    b"\"kind\":\"retention_run\"",
     b"\"kind\":\"enrolment\"",
     b"\"kind\":\"reference_renewed\"",
     b"\"kind\":\"reference_retired\"",
@@ -35,6 +43,26 @@ struct Known {
     before_references: bool,
     /// Version of the template secret and SHA-256 of the template, by reference.
     references: HashMap<ReferenceId, (u32, String)>,
+    /// When the person was enrolled, and when each later reference was made; microseconds.
+    enrolled: i64,
+    captured: HashMap<ReferenceId, i64>,
+    /// What happened to the person.
+    life: Life,
+}
+
+/// What the log says of a person's life, as far as terms are counted from it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Life {
+    /// The newest granted passage.
+    pub(crate) last_visit: Option<Timestamp>,
+    /// Release from custody.
+    pub(crate) released: Option<Timestamp>,
+    /// End of employment or contract.
+    pub(crate) employment_ended: Option<Timestamp>,
+    /// The person asked for deletion.
+    pub(crate) deletion_requested: Option<Timestamp>,
+    /// Legal holds that stand, by name.
+    pub(crate) holds: BTreeSet<String>,
 }
 
 /// What the log says, up to an entry.
@@ -44,24 +72,50 @@ pub struct Ledger {
     subjects: HashMap<SubjectId, Known>,
     /// Enrolments that were decided.
     decided: HashSet<String>,
+    /// Entry and SHA-256 of the profile that holds.
+    profile: Option<(u64, String)>,
+    /// The newest run of the retention.
+    retention_run: Option<Timestamp>,
 }
 
 impl Ledger {
-    fn take(&mut self, entry: Entry) {
-        if let Some(about) = entry.about
+    fn take(&mut self, index: u64, entry: Entry) {
+        match entry.kind.as_str() {
+            "profile_change" => self.profile = entry.content.map(|sha256| (index, sha256)),
+            "retention_run" => self.retention_run = Some(Timestamp::from_micros(entry.time)),
+            _ => self.take_of_person(entry),
+        }
+    }
+
+    fn take_of_person(&mut self, entry: Entry) {
+        if let Some(about) = &entry.about
             && entry.kind == "enrolment"
         {
-            self.decided.insert(about);
+            self.decided.insert(about.clone());
         }
-        let Some(subject) = entry.subject.and_then(|id| id.parse().ok()) else {
+        let Some(subject) = entry.subject.as_deref().and_then(|id| id.parse().ok()) else {
             return;
         };
         match (entry.kind.as_str(), entry.decision.as_deref()) {
+            ("passage" | "review" | "subject_status" | "subject_event" | "legal_hold", _) => {
+                if let Some(known) = self.subjects.get_mut(&subject) {
+                    known.life.take(&entry);
+                }
+            }
+            ("retention_deleted", _) => {
+                if let Some(known) = self.subjects.get_mut(&subject) {
+                    for id in entry.references.iter().filter_map(|line| line.parse().ok()) {
+                        known.references.remove(&id);
+                    }
+                }
+            }
             // Only whoever was enrolled can get references of another model.
             ("reference_renewed", _) => {
                 if let Some(known) = self.subjects.get_mut(&subject) {
-                    let named = entry.references.iter().filter_map(|line| named(line));
-                    known.references.extend(named);
+                    for (id, named) in entry.references.iter().filter_map(|line| named(line)) {
+                        known.references.insert(id, named);
+                        known.captured.insert(id, entry.time);
+                    }
                 }
             }
             ("reference_retired", _) => {
@@ -74,9 +128,11 @@ impl Ledger {
             ("enrolment", Some("enrolled" | "merged")) => {
                 let known: &mut Known = self.subjects.entry(subject).or_default();
                 known.before_references |= entry.references.is_empty();
-                known
-                    .references
-                    .extend(entry.references.iter().filter_map(|line| named(line)));
+                known.enrolled = known.enrolled.max(entry.time);
+                for (id, named) in entry.references.iter().filter_map(|line| named(line)) {
+                    known.references.insert(id, named);
+                    known.captured.insert(id, entry.time);
+                }
             }
             ("subject_removed" | "subject_erased", _) => {
                 self.subjects.remove(&subject);
@@ -93,6 +149,74 @@ impl Ledger {
             None => None,
         }
     }
+}
+
+impl Life {
+    fn take(&mut self, entry: &Entry) {
+        let at = Timestamp::from_micros(entry.time);
+        let decision = entry.decision.as_deref().unwrap_or_default();
+        match (entry.kind.as_str(), decision) {
+            ("passage" | "review", "grant") => self.last_visit = Some(at),
+            ("subject_status", "released") => self.released = Some(at),
+            // Held or admitted again.
+            ("subject_status", "active") => self.released = None,
+            ("subject_event", kind) => {
+                let when = entry
+                    .reason
+                    .as_deref()
+                    .and_then(Timestamp::from_rfc3339_utc);
+                let when = Some(when.unwrap_or(at));
+                match kind {
+                    "released" => self.released = when,
+                    "employment_ended" => self.employment_ended = when,
+                    "deletion_requested" => self.deletion_requested = when,
+                    "last_visit" => self.last_visit = self.last_visit.max(when),
+                    _ => {}
+                }
+            }
+            ("legal_hold", "placed") => {
+                self.holds.extend(entry.about.clone());
+            }
+            ("legal_hold", "lifted") => {
+                if let Some(name) = &entry.about {
+                    self.holds.remove(name);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The entry and SHA-256 of the profile that the log says holds.
+pub(crate) async fn profile(state: &AppState) -> Option<(u64, String)> {
+    state.ledger.lock().await.profile.clone()
+}
+
+/// When the retention ran last.
+pub(crate) async fn retention_run(state: &AppState) -> Option<Timestamp> {
+    state.ledger.lock().await.retention_run
+}
+
+/// What the log says of a person's life; `None` of somebody whom it does not know.
+pub(crate) async fn life(state: &AppState, subject: SubjectId) -> Option<Life> {
+    let ledger = state.ledger.lock().await;
+    ledger
+        .subjects
+        .get(&subject)
+        .map(|known| known.life.clone())
+}
+
+/// When a reference of a known person was captured, by the log.
+pub(crate) async fn captured(
+    state: &AppState,
+    subject: SubjectId,
+    reference: Option<ReferenceId>,
+) -> Option<Timestamp> {
+    let ledger = state.ledger.lock().await;
+    let known = ledger.subjects.get(&subject)?;
+    let of_reference = reference.and_then(|id| known.captured.get(&id));
+    let micros = of_reference.copied().unwrap_or(known.enrolled);
+    Some(Timestamp::from_micros(micros))
 }
 
 /// How an entry names a reference.
@@ -124,13 +248,13 @@ pub(crate) async fn catch_up(state: &AppState) -> Result<(), StoreError> {
             return Ok(());
         };
         let next = *last + 1;
-        for (_, bytes) in &rows {
+        for (index, bytes) in &rows {
             let head = bytes.get(..HEAD).unwrap_or(bytes);
             let matters = KINDS
                 .iter()
                 .any(|kind| head.windows(kind.len()).any(|window| window == *kind));
             if let (true, Ok(entry)) = (matters, Entry::from_bytes(bytes)) {
-                ledger.take(entry);
+                ledger.take(*index, entry);
             }
         }
         ledger.next = next;
@@ -186,6 +310,8 @@ pub(crate) async fn not_in_log(
         | RegistryError::Conflict
         | RegistryError::Unknown
         | RegistryError::NoOrder
+        | RegistryError::Forbidden { .. }
+        | RegistryError::ProfileChanged
         | RegistryError::UnderReview
         | RegistryError::Busy
         | RegistryError::Sealed(_)

@@ -1,7 +1,7 @@
 //! A station submits one person: checked like ever, then put aside for the second officer.
 
 use sallyport_domain::{
-    Enrolment, EnrolmentId, GatePolicy, ModelDigest, ReferenceId, Template, Timestamp,
+    DataKind, Enrolment, EnrolmentId, GatePolicy, ModelDigest, ReferenceId, Template, Timestamp,
 };
 use sallyport_protocol::{
     EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission,
@@ -16,6 +16,7 @@ use crate::clock::random;
 use crate::enrolment::{self, Checked};
 use crate::keys;
 use crate::passages::{content_sha256, sealed_json};
+use crate::profiles;
 use crate::registry::RegistryError;
 use crate::replicas;
 use crate::sealing::Key;
@@ -43,6 +44,7 @@ pub async fn submit(
     let code = Zeroizing::new(std::mem::take(&mut submission.enrolment));
     // Without the code, so that an import goes on under another one where it stopped.
     let submission_sha256 = content_sha256(&submission)?;
+    profiles::check_submission(&state.profile().profile, &mut submission)?;
     let submission = entered(state, submission)?;
     // One after the other: two submissions of one person must see each other as duplicates.
     let _turn = state.enrolling.lock().await;
@@ -326,7 +328,7 @@ impl Stage<'_> {
             subject: self.submission.subject,
             category: self.submission.category,
             name: self.submission.display_name.trim().to_owned(),
-            document: content::open_detail(state, self.order)?.document.clone(),
+            document: self.document(state)?,
             station: self.submission.station.clone(),
             references: staged
                 .iter()
@@ -334,6 +336,15 @@ impl Stage<'_> {
                 .collect(),
         };
         Ok(Zeroizing::new(content::json(&content)?))
+    }
+
+    /// The document's number, where it may be kept.
+    fn document(&self, state: &AppState) -> Result<String, RegistryError> {
+        let (kind, category) = (DataKind::DocumentNumber, self.submission.category);
+        if !profiles::may_keep(&state.profile().profile, kind, category) {
+            return Ok(String::new());
+        }
+        Ok(content::open_detail(state, self.order)?.document.clone())
     }
 
     async fn staged<'a>(

@@ -18,6 +18,7 @@ pub mod presence;
 pub mod promises;
 pub mod registry;
 pub mod reports;
+pub mod retention;
 pub mod streams;
 pub mod witness;
 

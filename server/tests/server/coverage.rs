@@ -91,7 +91,7 @@ const ROUTES: [(&str, &[&str]); 53] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 48] = [
+const COMMANDS: [(&str, &[&str]); 57] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -121,6 +121,15 @@ const COMMANDS: [(&str, &[&str]); 48] = [
         "registry renew-templates",
         &["templates_renewed", "templates_renewed"],
     ),
+    ("profile show", &[]),
+    ("profile notice", &[]),
+    ("profile set", &["profile_change"]),
+    ("retention event", &["subject_event"]),
+    ("retention hold", &["legal_hold"]),
+    ("retention lift", &["legal_hold"]),
+    ("retention list", &["consultation"]),
+    ("retention check", &["consultation"]),
+    ("retention run", &["retention_run"]),
     ("model-change report", &["consultation"]),
     // Nobody has changed, so no reference is retired; that is tried in `model_change.rs`.
     ("model-change end", &["model_change"]),
@@ -1042,6 +1051,10 @@ async fn every_command_leaves_its_entries() {
     write.stream_take("siem", "test", now, now).await.unwrap();
     write.commit().await.unwrap();
     Browser::signed_in(&rig).await;
+    let hold =
+        sallyport_server::retention::hold(&rig.state, person.parse().unwrap(), "trial", "test")
+            .await
+            .unwrap();
     let change = crate::model_change::begin(&rig, None).await;
     let left = sallyport_server::model_change::report(&rig.state, "test")
         .await
@@ -1066,6 +1079,15 @@ async fn every_command_leaves_its_entries() {
         "enrolment list",
         &format!("enrolment close {order}"),
         "registry list",
+        "profile show",
+        "profile notice visitor",
+        "profile set uk --reason trial",
+        &format!("retention event {person} employment_ended --reason trial"),
+        &format!("retention hold {person} --reason trial"),
+        &format!("retention lift {person} {hold} --reason trial"),
+        "retention list",
+        "retention check",
+        "retention run",
         "model-change report",
         &format!("model-change end {change} --leave {left}"),
         &format!(

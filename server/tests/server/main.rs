@@ -34,6 +34,7 @@ mod passages;
 mod promises;
 mod registry;
 mod reports;
+mod retention;
 mod reviews;
 mod slip;
 mod streams;

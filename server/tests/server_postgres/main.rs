@@ -57,6 +57,8 @@ mod registry;
 mod replicas;
 #[path = "../server/reports.rs"]
 mod reports;
+#[path = "../server/retention.rs"]
+mod retention;
 #[path = "../server/reviews.rs"]
 mod reviews;
 mod roles;

@@ -1,0 +1,488 @@
+//! Data leave when their purpose ends: what is due by the jurisdiction profile is deleted every night, each kind by itself, and a person
+//! of whom nothing may be kept any more is erased with all keys.
+//!
+//! Terms are counted from what the log says happened: captures, granted passages, releases, ends of employment, requests. So nobody who
+//! changes the database prolongs or shortens a term. A legal hold stops deletion of what was lawful to keep. Data that are still there a
+//! day after they were due are an entry and an alarm.
+
+use std::collections::BTreeSet;
+
+use sallyport_domain::{
+    DataKind, Due, LifeEvents, Modality, Profile, ReferenceId, SubjectId, Timestamp, TransactionId,
+};
+use sallyport_transparency::Entry;
+
+use crate::audit::{self, AuditError};
+use crate::clock::random;
+use crate::enrolments::ledger;
+use crate::profiles;
+use crate::registry::{self, RegistryError};
+use crate::replicas;
+use crate::state::AppState;
+use crate::store::StoreError;
+use crate::witness;
+
+/// Data that are still there this long after they were due are overdue.
+const OVERDUE_AFTER_MS: i64 = 24 * 3_600_000;
+/// A run follows the one before after this.
+const RUN_EVERY_MS: i64 = 24 * 3_600_000;
+/// A reason has at most this many characters.
+const MAX_REASON_CHARS: usize = 2_000;
+
+/// One kind of data about one person, and when it must be gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// About whom.
+    pub subject: SubjectId,
+    /// Which reference it belongs to; `None` for what belongs to the person.
+    pub reference: Option<ReferenceId>,
+    /// What.
+    pub kind: DataKind,
+    /// When it must be gone.
+    pub due: Due,
+    /// The clause that says so.
+    pub source: String,
+}
+
+impl Item {
+    /// Is it there for more than a day after it was due?
+    #[must_use]
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        match self.due {
+            Due::At(moment) => now.millis_since(moment) > OVERDUE_AFTER_MS,
+            Due::Held | Due::NotBegun => false,
+        }
+    }
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Run {
+    /// Photographs, templates and document numbers deleted of people who stay.
+    pub deleted: usize,
+    /// People erased.
+    pub erased: usize,
+    /// Pieces that a legal hold keeps.
+    pub held: usize,
+    /// Pieces that were still there a day after they were due.
+    pub overdue: usize,
+    /// People whose record could not be opened, so that nobody knows what is due.
+    pub unreadable: usize,
+}
+
+/// Why something was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RetentionError {
+    /// No reason.
+    #[error(
+        "give a reason of 1 to {MAX_REASON_CHARS} characters; it is kept sealed beside the log entry"
+    )]
+    NoReason,
+    /// No such hold.
+    #[error("no such legal hold stands about this person")]
+    NoHold,
+    /// In the future.
+    #[error("this moment has not come yet; record it when it has")]
+    Future,
+    /// Registry, database or log.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl From<StoreError> for RetentionError {
+    fn from(error: StoreError) -> Self {
+        Self::Registry(error.into())
+    }
+}
+
+impl From<AuditError> for RetentionError {
+    fn from(error: AuditError) -> Self {
+        Self::Registry(error.into())
+    }
+}
+
+/// Something from which terms are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Release from custody.
+    Released,
+    /// End of employment or contract.
+    EmploymentEnded,
+    /// The person asks for deletion.
+    DeletionRequested,
+    /// A visit that no gate saw.
+    LastVisit,
+}
+
+impl Event {
+    /// All events.
+    pub const ALL: [Self; 4] = [
+        Self::Released,
+        Self::EmploymentEnded,
+        Self::DeletionRequested,
+        Self::LastVisit,
+    ];
+
+    /// The stable name.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Released => "released",
+            Self::EmploymentEnded => "employment_ended",
+            Self::DeletionRequested => "deletion_requested",
+            Self::LastVisit => "last_visit",
+        }
+    }
+}
+
+fn checked(reason: &str) -> Result<&str, RetentionError> {
+    let reason = reason.trim();
+    if reason.is_empty() || reason.chars().count() > MAX_REASON_CHARS {
+        return Err(RetentionError::NoReason);
+    }
+    Ok(reason)
+}
+
+async fn about_person(
+    state: &AppState,
+    subject: SubjectId,
+    entry: Entry,
+    reason: &str,
+) -> Result<u64, RetentionError> {
+    let time = Timestamp::from_micros(entry.time);
+    let entry = Entry {
+        subject: Some(subject.to_string()),
+        ..entry
+    };
+    let mut write = state.store.write().await?;
+    if write.subject(subject).await?.is_none() {
+        return Err(RegistryError::Unknown.into());
+    }
+    let index = audit::append(state, &mut write, entry, Some(reason.as_bytes())).await?;
+    write.commit().await?;
+    state.logged_at(time);
+    Ok(index)
+}
+
+/// Records something from which terms are counted; returns the log entry.
+///
+/// # Errors
+/// See [`RetentionError`]; nothing was recorded.
+pub async fn record(
+    state: &AppState,
+    subject: SubjectId,
+    event: Event,
+    at: Timestamp,
+    reason: &str,
+    actor: &str,
+) -> Result<u64, RetentionError> {
+    let reason = checked(reason)?;
+    let now = state.clock.now();
+    if at > now {
+        return Err(RetentionError::Future);
+    }
+    let entry = Entry {
+        actor: Some(actor.to_owned()),
+        decision: Some(event.code().to_owned()),
+        reason: Some(at.to_rfc3339_seconds()),
+        ..audit::entry("subject_event", now)?
+    };
+    about_person(state, subject, entry, reason).await
+}
+
+/// Places a legal hold: nothing lawful to keep is deleted while it stands. Returns its name.
+///
+/// # Errors
+/// See [`RetentionError`]; none was placed.
+pub async fn hold(
+    state: &AppState,
+    subject: SubjectId,
+    reason: &str,
+    actor: &str,
+) -> Result<String, RetentionError> {
+    let reason = checked(reason)?;
+    let now = state.clock.now();
+    let name = TransactionId::new(now, random().map_err(|_| AuditError::Random)?).to_string();
+    let entry = Entry {
+        actor: Some(actor.to_owned()),
+        about: Some(name.clone()),
+        decision: Some("placed".to_owned()),
+        ..audit::entry("legal_hold", now)?
+    };
+    about_person(state, subject, entry, reason).await?;
+    Ok(name)
+}
+
+/// Lifts a legal hold.
+///
+/// # Errors
+/// See [`RetentionError`]; it stands as before.
+pub async fn lift(
+    state: &AppState,
+    subject: SubjectId,
+    name: &str,
+    reason: &str,
+    actor: &str,
+) -> Result<u64, RetentionError> {
+    let reason = checked(reason)?;
+    ledger::catch_up(state).await?;
+    let life = ledger::life(state, subject).await.unwrap_or_default();
+    if !life.holds.contains(name) {
+        return Err(RetentionError::NoHold);
+    }
+    let entry = Entry {
+        actor: Some(actor.to_owned()),
+        about: Some(name.to_owned()),
+        decision: Some("lifted".to_owned()),
+        ..audit::entry("legal_hold", state.clock.now())?
+    };
+    about_person(state, subject, entry, reason).await
+}
+
+/// Everything kept about one person, by the profile. An error of this person stops nobody else's.
+async fn items_of(
+    state: &AppState,
+    profile: &Profile,
+    subject: SubjectId,
+    has_document: bool,
+) -> Result<Vec<Item>, RegistryError> {
+    let Some(record) = registry::subject(state, subject).await? else {
+        return Ok(Vec::new());
+    };
+    let category = record.record.category;
+    let life = ledger::life(state, subject)
+        .await
+        .ok_or(RegistryError::NotInLog)?;
+    let mut kinds: Vec<(Option<ReferenceId>, DataKind)> = Vec::new();
+    for reference in state.store.references(subject).await? {
+        let modality = Modality::from_code(&reference.modality)
+            .ok_or(StoreError::Corrupt("reference.modality"))?;
+        kinds.push((Some(reference.id), profiles::kind_of(modality)));
+        if reference.photograph_sealed.is_some() {
+            kinds.push((Some(reference.id), DataKind::Photograph));
+        }
+    }
+    if has_document {
+        kinds.push((None, DataKind::DocumentNumber));
+    }
+    let mut items = Vec::with_capacity(kinds.len());
+    for (reference, kind) in kinds {
+        let captured = ledger::captured(state, subject, reference)
+            .await
+            .ok_or(RegistryError::NotInLog)?;
+        let events = LifeEvents {
+            captured,
+            last_visit: life.last_visit,
+            released: life.released,
+            employment_ended: life.employment_ended,
+            deletion_requested: life.deletion_requested,
+            held: !life.holds.is_empty(),
+        };
+        items.push(Item {
+            subject,
+            reference,
+            kind,
+            due: profile.due(kind, category, &events),
+            source: profile.rule(kind, category).source.clone(),
+        });
+    }
+    Ok(items)
+}
+
+/// Everything kept about everybody, and how many people's records could not be opened.
+async fn all(state: &AppState) -> Result<(Vec<Vec<Item>>, usize), RegistryError> {
+    ledger::catch_up(state).await?;
+    profiles::load(state).await?;
+    let held = state.profile();
+    let documents: BTreeSet<SubjectId> = state
+        .store
+        .subjects_with_documents()
+        .await?
+        .into_iter()
+        .collect();
+    let (mut people, mut unreadable) = (Vec::new(), 0);
+    for row in state.store.subjects().await? {
+        match items_of(state, &held.profile, row.id, documents.contains(&row.id)).await {
+            Ok(items) => people.push(items),
+            Err(RegistryError::Unavailable(AuditError::Store(error @ StoreError::Database(_)))) => {
+                return Err(error.into());
+            }
+            Err(error) => {
+                unreadable += 1;
+                tracing::error!(subject = %row.id, %error, "nobody knows what is due for deletion of this person");
+            }
+        }
+    }
+    Ok((people, unreadable))
+}
+
+/// Everything that is kept, with what is due and why. Its entry of the log says who asked.
+///
+/// # Errors
+/// Database, log or profile.
+pub async fn list(state: &AppState, actor: &str) -> Result<(Vec<Item>, usize), RegistryError> {
+    let (people, unreadable) = all(state).await?;
+    let entry = Entry {
+        actor: Some(actor.to_owned()),
+        about: Some("retention".to_owned()),
+        ..audit::entry("consultation", state.clock.now())?
+    };
+    audit::record(state, entry).await?;
+    Ok((people.into_iter().flatten().collect(), unreadable))
+}
+
+/// Deletes what is due. Each deletion is one transaction with its entry, so a run that was killed is simply run again.
+///
+/// # Errors
+/// Database, log or profile; what was deleted stays deleted.
+pub async fn run(state: &AppState, actor: &str) -> Result<Run, RegistryError> {
+    let now = state.clock.now();
+    if !state.is_trusted(now) {
+        // A clock that went wrong must not delete anybody.
+        return Err(RegistryError::Invalid(
+            "the clock is behind the newest log entry; nothing is deleted until it is right again",
+        ));
+    }
+    let (people, unreadable) = all(state).await?;
+    let mut done = Run {
+        unreadable,
+        ..Run::default()
+    };
+    for items in people {
+        done.overdue += items.iter().filter(|item| item.is_overdue(now)).count();
+        done.held += items.iter().filter(|item| item.due == Due::Held).count();
+        // Nothing is left that may be kept.
+        if items.iter().all(|item| item.due.has_come(now))
+            && let Some(first) = items.first()
+        {
+            erase(state, first, actor).await?;
+            done.erased += 1;
+            continue;
+        }
+        for item in items.iter().filter(|item| item.due.has_come(now)) {
+            done.deleted += usize::from(delete(state, item, actor).await?);
+        }
+    }
+    let overdue = done.overdue + done.unreadable;
+    if overdue > 0 {
+        let entry = Entry {
+            reason: Some(format!(
+                "{} pieces, {} people unreadable",
+                done.overdue, done.unreadable
+            )),
+            ..audit::entry("retention_overdue", now)?
+        };
+        audit::record(state, entry).await?;
+        let what = format!(
+            "retention: {} pieces of personal data were kept longer than the law allows, {} people's records could not be opened to see; found {}",
+            done.overdue,
+            done.unreadable,
+            now.to_rfc3339_seconds()
+        );
+        witness::raise(state, witness::SERVER, &what, None, None).await?;
+    }
+    let entry = Entry {
+        actor: Some(actor.to_owned()),
+        policy: Some(label(state)),
+        reason: Some(format!(
+            "{} pieces deleted, {} people erased, {} held, {} overdue",
+            done.deleted, done.erased, done.held, done.overdue
+        )),
+        ..audit::entry("retention_run", now)?
+    };
+    audit::record(state, entry).await?;
+    Ok(done)
+}
+
+/// Name and version of the profile, as entries name it.
+fn label(state: &AppState) -> String {
+    let held = state.profile();
+    format!("{}@{}", held.profile.name(), held.profile.version())
+}
+
+fn entry_of(state: &AppState, item: &Item, kind: &str, actor: &str) -> Result<Entry, AuditError> {
+    Ok(Entry {
+        actor: Some(actor.to_owned()),
+        subject: Some(item.subject.to_string()),
+        about: item.reference.map(|id| id.to_string()),
+        reason: Some(item.source.clone()),
+        policy: Some(label(state)),
+        ..audit::entry(kind, state.clock.now())?
+    })
+}
+
+/// Erases a person: keys, references, document and what the log has sealed.
+async fn erase(state: &AppState, item: &Item, actor: &str) -> Result<(), RegistryError> {
+    let now = state.clock.now();
+    let id = item.subject;
+    let mut write = state.store.write().await?;
+    if !write.subject_delete(id).await? {
+        return Ok(());
+    }
+    write.documents_delete(id).await?;
+    let entry = Entry {
+        about: None,
+        decision: Some("retention".to_owned()),
+        ..entry_of(state, item, "subject_erased", actor)?
+    };
+    audit::append(state, &mut write, entry, None).await?;
+    let seq = write.registry_changed(id).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    if let Ok(mut gallery) = state.gallery.write() {
+        gallery.remove_subject(id);
+    }
+    replicas::own_change(state, seq).await;
+    Ok(())
+}
+
+/// Deletes one piece; `false` when it was gone.
+async fn delete(state: &AppState, item: &Item, actor: &str) -> Result<bool, RegistryError> {
+    let now = state.clock.now();
+    let mut write = state.store.write().await?;
+    let mut template = None;
+    let there = match (item.kind, item.reference) {
+        (DataKind::FaceTemplate | DataKind::IrisTemplate, Some(id)) => {
+            template = Some(id);
+            write.reference_delete(id).await?
+        }
+        (DataKind::Photograph, Some(id)) => write.photograph_delete(id).await?,
+        (DataKind::DocumentNumber, None) => write.documents_delete(item.subject).await?,
+        // Kept nowhere.
+        (_, Some(_) | None) => false,
+    };
+    if !there {
+        return Ok(false);
+    }
+    let entry = Entry {
+        decision: Some(profiles::name(item.kind).replace(' ', "_")),
+        references: template.iter().map(ToString::to_string).collect(),
+        ..entry_of(state, item, "retention_deleted", actor)?
+    };
+    audit::append(state, &mut write, entry, None).await?;
+    let seq = write.registry_changed(item.subject).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    if let (Some(id), Ok(mut gallery)) = (template, state.gallery.write()) {
+        gallery.remove(id);
+    }
+    replicas::own_change(state, seq).await;
+    Ok(true)
+}
+
+/// Runs the retention when the newest run is a day ago, or there was none. Called by the server's chores.
+///
+/// # Errors
+/// As [`run`].
+pub async fn nightly(state: &AppState) -> Result<Option<Run>, RegistryError> {
+    ledger::catch_up(state).await?;
+    let now = state.clock.now();
+    let last = ledger::retention_run(state).await;
+    if last.is_some_and(|last| now.millis_since(last) < RUN_EVERY_MS) {
+        return Ok(None);
+    }
+    if state.store.subjects().await?.is_empty() {
+        return Ok(None);
+    }
+    run(state, "retention").await.map(Some)
+}

@@ -1,0 +1,241 @@
+//! Data leave when their purpose ends, by the profile that the log says holds.
+
+use sallyport_domain::{Direction, SubjectCategory, Verdict};
+use sallyport_protocol::{EnrolmentSubmission, paths};
+use sallyport_server::clock::Clock as _;
+use sallyport_server::registry::{self, RegistryError};
+use sallyport_server::retention::{self, Event, RetentionError, Run};
+use sallyport_server::store::Engine;
+use sallyport_server::{audit, gates, installation, passages, profiles};
+use sallyport_transparency::Entry;
+
+use crate::ENGINE;
+use crate::common::{Gate, Rig, collect, contains, data, mate, policy, subject};
+use crate::coverage::picture;
+
+const DAY_MS: i64 = 24 * 3_600_000;
+
+fn visitor(rig: &Rig, gate: &Gate, person: u64) -> EnrolmentSubmission {
+    let mut submission = gate.submission(person);
+    submission.category = SubjectCategory::Visitor;
+    let who = submission.subject.to_string();
+    submission.samples[0].photograph = Some(picture(rig, &who));
+    submission
+}
+
+async fn entries(rig: &Rig, kind: &str) -> Vec<Entry> {
+    let rows = rig.state.store.log_entries(0, 10_000).await.unwrap();
+    rows.iter()
+        .map(|(_, bytes)| Entry::from_bytes(bytes).unwrap())
+        .filter(|entry| entry.kind == kind)
+        .collect()
+}
+
+async fn run(rig: &Rig) -> Run {
+    retention::run(&rig.state, "test").await.unwrap()
+}
+
+/// The verdict on a person at the first gate. Not over the network: certificates end long before terms do.
+async fn verdict(rig: &Rig, gate: &Gate, number: u64, person: u64) -> Verdict {
+    let row = rig.state.store.gate(&gate.id).await.unwrap().unwrap();
+    let request = gate.request(rig.transaction(number), mate(person, 40 + number));
+    let decided = passages::request(&rig.state, &row, request).await;
+    decided.unwrap().verdict
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_new_south_wales_a_visitor_is_forgotten_six_months_after_the_last_visit_unless_held() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    for person in [1, 2] {
+        gate.enrol_as(visitor(&rig, &gate, person)).await;
+    }
+    gate.enrol(3).await;
+    // Five months later one of them visits; that person's term begins anew.
+    rig.clock.advance_millis(150 * DAY_MS);
+    assert_eq!(verdict(&rig, &gate, 1, 2).await, Verdict::Grant);
+    assert_eq!(run(&rig).await, Run::default());
+    rig.clock.advance_millis(40 * DAY_MS);
+    let hold = retention::hold(&rig.state, subject(1), "order 4711", "test")
+        .await
+        .unwrap();
+    let held = run(&rig).await;
+    assert_eq!((held.erased, held.deleted), (0, 0), "{held:?}");
+    assert_eq!(held.held, 3, "two templates and a photograph");
+    let photograph = rig.state.store.references(subject(1)).await.unwrap();
+    let photograph = photograph
+        .into_iter()
+        .find_map(|row| row.photograph_sealed)
+        .unwrap();
+    // A piece: the whole may lie on several pages.
+    let photograph = photograph[photograph.len() / 2..][..32].to_vec();
+    let lies_in_files = |folder: &std::path::Path| {
+        let mut files = Vec::new();
+        collect(folder, &mut files);
+        assert!(files.len() > 1);
+        files.iter().any(|(_, bytes)| contains(bytes, &photograph))
+    };
+    if ENGINE == Engine::Sqlite {
+        assert!(lies_in_files(&data(&rig.folder)), "the search can find it");
+    }
+    let wrong = retention::lift(&rig.state, subject(2), &hold, "over", "test").await;
+    assert!(matches!(wrong, Err(RetentionError::NoHold)), "{wrong:?}");
+    retention::lift(&rig.state, subject(1), &hold, "over", "test")
+        .await
+        .unwrap();
+    let done = run(&rig).await;
+    assert_eq!(
+        (done.erased, done.deleted, done.held),
+        (1, 0, 0),
+        "{done:?}"
+    );
+    assert!(rig.state.store.subject(subject(1)).await.unwrap().is_none());
+    assert!(rig.state.store.subject(subject(2)).await.unwrap().is_some());
+    assert!(rig.state.store.subject(subject(3)).await.unwrap().is_some());
+    let erased = entries(&rig, "subject_erased").await;
+    assert_eq!(erased.len(), 1);
+    assert_eq!(erased[0].subject, Some(subject(1).to_string()));
+    assert!(erased[0].reason.as_deref().unwrap().contains("clause 321"));
+    assert_eq!(erased[0].policy.as_deref(), Some("nsw-2014@1"));
+    assert_ne!(verdict(&rig, &gate, 2, 1).await, Verdict::Grant);
+    // A request ends it at once.
+    let now = rig.clock.now();
+    retention::record(
+        &rig.state,
+        subject(2),
+        Event::DeletionRequested,
+        now,
+        "asked at the gate",
+        "test",
+    )
+    .await
+    .unwrap();
+    assert_eq!(run(&rig).await.erased, 1);
+    assert_eq!(run(&rig).await, Run::default());
+    audit::check(&rig.state).await.unwrap();
+    // Staff, who are employed, stay.
+    assert_eq!(verdict(&rig, &gate, 3, 3).await, Verdict::Grant);
+    assert_eq!(rig.state.store.alarms().await.unwrap().len(), 1, "overdue");
+    if ENGINE == Engine::Sqlite {
+        let remains = rig.end().await;
+        assert!(!lies_in_files(&remains.data()));
+    }
+}
+
+/// The shipped profile with another name, and one rule's term changed.
+fn other_profile(from: &str, to: &str) -> String {
+    let text = profiles::read("nsw-2014").unwrap();
+    assert!(text.contains(from), "{from}");
+    text.replace("name = \"nsw-2014\"", "name = \"trial\"")
+        .replacen(from, to, 1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_has_its_own_term_and_a_deleted_photograph_leaves_the_person_recognisable() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    // The first rule about photographs is the visitors'.
+    let text = other_profile("months = 6", "months = 1");
+    profiles::set(&rig.state, &text, "a trial", "test")
+        .await
+        .unwrap();
+    let again = other_profile("months = 6", "months = 2");
+    let again = profiles::set(&rig.state, &again, "a trial", "test").await;
+    assert!(again.unwrap_err().to_string().contains("raise the version"));
+    gate.enrol_as(visitor(&rig, &gate, 1)).await;
+    rig.clock.advance_millis(40 * DAY_MS);
+    let done = run(&rig).await;
+    assert_eq!((done.deleted, done.erased), (1, 0), "{done:?}");
+    let rows = rig.state.store.references(subject(1)).await.unwrap();
+    assert_eq!(rows.len(), 2);
+    assert!(rows.iter().all(|row| row.photograph_sealed.is_none()));
+    let entry = entries(&rig, "retention_deleted").await.remove(0);
+    assert_eq!(entry.decision.as_deref(), Some("photograph"));
+    assert_eq!(entry.policy.as_deref(), Some("trial@1"));
+    let rig = rig.restart().await;
+    assert_eq!(rig.state.profile().profile.name(), "trial");
+    assert_eq!(verdict(&rig, &gate, 1, 1).await, Verdict::Grant);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_profile_forbids_is_not_kept_and_an_altered_profile_stops_the_start() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    gate.enrol(1).await;
+    let text = profiles::read("nsw-2014").unwrap();
+    let prisoners = text.find("categories = [\"prisoner\"]").unwrap();
+    let keep = prisoners + text[prisoners..].find("keep = ").unwrap();
+    let end = keep + text[keep..].find('\n').unwrap();
+    let text = format!("{}keep = \"never\"{}", &text[..keep], &text[end..])
+        .replace("name = \"nsw-2014\"", "name = \"trial\"")
+        .replace("[\"access\", ", "[");
+    profiles::set(&rig.state, &text, "a trial", "test")
+        .await
+        .unwrap();
+    let mut prisoner = gate.submission(2);
+    prisoner.category = SubjectCategory::Prisoner;
+    let answer = gate.client.post(paths::ENROLMENT, &prisoner).await;
+    assert_eq!(answer.status, 403);
+    assert!(rig.state.store.subject(subject(2)).await.unwrap().is_none());
+    // A purpose that is not permitted: no new gate, and an officer decides at those that are there.
+    let id = "side".parse().unwrap();
+    let refused = gates::add(&rig.state, &id, Direction::Entry, &policy(), "test").await;
+    assert!(refused.unwrap_err().to_string().contains("purpose"));
+    let request = gate.request(rig.transaction(1), mate(1, 40));
+    assert_eq!(gate.pass(&request).await.verdict, Verdict::Refer);
+
+    let hand = rig.hand().await;
+    sqlx::query("UPDATE profile SET content = REPLACE(content, 'months = 6', 'months = 60')")
+        .execute(&hand)
+        .await
+        .unwrap();
+    hand.close().await;
+    let clock = rig.clock.clone();
+    let remains = rig.end().await;
+    let state = installation::open_with(&data(&remains.folder), clock, None)
+        .await
+        .unwrap();
+    let refused = registry::load(&state).await;
+    assert!(
+        matches!(refused, Err(RegistryError::ProfileChanged)),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_nightly_run_comes_once_a_day_and_what_was_late_is_an_alarm() {
+    let rig = Rig::start().await;
+    assert_eq!(
+        retention::nightly(&rig.state).await.unwrap(),
+        None,
+        "nobody"
+    );
+    let gate = rig.gate("front-in").await;
+    gate.enrol_as(visitor(&rig, &gate, 1)).await;
+    assert_eq!(
+        retention::nightly(&rig.state).await.unwrap(),
+        Some(Run::default())
+    );
+    assert_eq!(retention::nightly(&rig.state).await.unwrap(), None);
+    rig.clock.advance_millis(DAY_MS);
+    assert!(retention::nightly(&rig.state).await.unwrap().is_some());
+    rig.clock.advance_millis(200 * DAY_MS);
+    let late = retention::nightly(&rig.state).await.unwrap().unwrap();
+    assert_eq!((late.erased, late.overdue), (1, 3), "{late:?}");
+    assert_eq!(entries(&rig, "retention_overdue").await.len(), 1);
+    assert_eq!(rig.state.store.alarms().await.unwrap().len(), 1);
+    let future = rig.clock.now().plus_millis(1);
+    let refused = retention::record(
+        &rig.state,
+        subject(1),
+        Event::Released,
+        future,
+        "early",
+        "test",
+    )
+    .await;
+    assert!(
+        matches!(refused, Err(RetentionError::Future)),
+        "{refused:?}"
+    );
+}
