@@ -7,6 +7,9 @@ use sallyport_transparency::MAX_WITNESS_REQUEST_BYTES;
 /// Longest head of a request.
 const MAX_HEAD: usize = 8 * 1024;
 
+/// What is read, in bytes, and thrown away after a refused request.
+const MAX_DRAINED: usize = 1024 * 1024;
+
 /// A request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request {
@@ -44,12 +47,27 @@ pub(crate) fn serve<S: Read + Write>(
             Next::End => return Ok(()),
             Next::Bad(status) => {
                 let answer = Answer::text(status, "the request is not one that a witness takes\n");
-                return write(stream, &answer, false);
+                write(stream, &answer, false)?;
+                drain(stream);
+                return Ok(());
             }
             Next::Request(request) => {
                 let answer = respond(request);
                 write(stream, &answer, true)?;
             }
+        }
+    }
+}
+
+/// Takes in what the other side still sends, bounded. Closing a socket with unread bytes resets it, and the reset can overtake the answer
+/// that says why (RFC 9112 section 9.6).
+fn drain<S: Read>(stream: &mut S) {
+    let mut chunk = [0; 4096];
+    for _ in 0..MAX_DRAINED / chunk.len() {
+        // A timeout or a broken connection ends it as well: the answer has been sent.
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
         }
     }
 }

@@ -225,7 +225,10 @@ fn requests_of_every_wrong_kind_get_their_status() {
     ] {
         assert_eq!(program.post(body.as_bytes()).0, status, "{body}");
     }
-    assert_eq!(program.post(&vec![b'x'; 200_000]).0, 413);
+    // Each time: the answer arrives although most of the body was not wanted.
+    for _ in 0..20 {
+        assert_eq!(program.post(&vec![b'x'; 200_000]).0, 413);
+    }
     let mut stream = TcpStream::connect(&program.address).unwrap();
     assert_eq!(ask(&mut stream, "PUT", "/add-checkpoint", b"").0, 405);
     assert!(cosigned(&program.add(&log.request(0, 5))));
