@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::f32::consts::TAU;
 
 use rand::{Rng as _, SeedableRng as _};
-use sallyport_domain::{Eye, PadVerdict, Timestamp};
+use sallyport_domain::{Eye, PadVerdict, Share, Timestamp};
 use sallyport_render::{ChaCha8Rng, Identity, Look, Style, render};
 use sallyport_vision::{EyePrior, Frame, IrisAttackSample, IrisPipeline, RadiusRange, assess_iris};
 use serde::Serialize;
@@ -71,45 +71,10 @@ impl Tally {
     }
 }
 
-/// The exact two-sided 95 % interval of a share of `hits` among `trials`, by bisection of the binomial tails.
+/// The exact two-sided 95 % interval of a share of `hits` among `trials`.
 #[must_use]
 pub fn exact_interval(hits: usize, trials: usize) -> (f64, f64) {
-    if trials == 0 {
-        return (0.0, 1.0);
-    }
-    // At most `upto` hits.
-    let at_most = |upto: usize, share: f64| -> f64 {
-        let mut log_term = trials as f64 * (1.0 - share).ln();
-        let mut sum = log_term.exp();
-        for hit in 1..=upto {
-            log_term +=
-                ((trials - hit + 1) as f64 / hit as f64).ln() + (share / (1.0 - share)).ln();
-            sum += log_term.exp();
-        }
-        sum
-    };
-    let bisect = |low_side: &dyn Fn(f64) -> bool| {
-        let (mut low, mut high) = (0.0_f64, 1.0_f64);
-        for _ in 0..60 {
-            let middle = f64::midpoint(low, high);
-            if low_side(middle) {
-                low = middle;
-            } else {
-                high = middle;
-            }
-        }
-        f64::midpoint(low, high)
-    };
-    let lower = match hits {
-        0 => 0.0,
-        _ => bisect(&|share| 1.0 - at_most(hits - 1, share) < 0.025),
-    };
-    let upper = if hits == trials {
-        1.0
-    } else {
-        bisect(&|share| at_most(hits, share) > 0.025)
-    };
-    (lower, upper)
+    Share::new(hits as u64, trials as u64).map_or((0.0, 1.0), Share::interval95)
 }
 
 /// Presents every instrument by `people` drawn people.
@@ -310,25 +275,4 @@ fn lens(grey: &[u8], look: &Look, spokes: u32) -> Vec<u8> {
             }
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn intervals_are_those_of_the_tables() {
-        // Clopper and Pearson: 0 of 10, 5 of 10, 10 of 10, 3 of 100 (published tables, three decimals).
-        for (hits, trials, low, high) in [
-            (0, 10, 0.0, 0.308),
-            (5, 10, 0.187, 0.813),
-            (10, 10, 0.692, 1.0),
-            (3, 100, 0.006, 0.085),
-        ] {
-            let (lower, upper) = exact_interval(hits, trials);
-            assert!((lower - low).abs() < 6e-4, "{hits} of {trials}: {lower}");
-            assert!((upper - high).abs() < 6e-4, "{hits} of {trials}: {upper}");
-        }
-        assert_eq!(exact_interval(0, 0), (0.0, 1.0));
-    }
 }

@@ -18,6 +18,7 @@ mod pad;
 mod policy;
 mod profile;
 mod quality;
+mod share;
 mod subject;
 mod template;
 mod time;
@@ -58,6 +59,7 @@ pub use profile::{
     DataKind, Due, Keep, LifeEvents, Profile, ProfileError, ProfileRule, RetentionEvent,
 };
 pub use quality::{QualityDefect, QualityReport};
+pub use share::Share;
 pub use subject::{SubjectCategory, SubjectStatus, SubjectView};
 pub use template::Template;
 pub use time::{LocalMoment, Timestamp, Weekday};

@@ -1,6 +1,7 @@
 //! Reports for people, out of the log alone: what is held about one person, what one officer did, what happened in one shift, and a
 //! month in figures for the public. Each as JSON with the indexes of its entries, and as PDF.
 
+pub mod groups;
 mod pdf;
 
 use std::collections::BTreeMap;
@@ -71,7 +72,7 @@ impl Item {
 }
 
 /// A report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// What it is.
     pub title: String,
@@ -89,6 +90,9 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Figures by name.
     pub figures: BTreeMap<String, u64>,
+    /// Referral rates by demographic group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<groups::Groups>,
     /// Items under headings.
     pub parts: BTreeMap<String, Vec<Item>>,
     /// The checkpoint that the proofs lead to, with its signatures.
@@ -109,6 +113,7 @@ impl Report {
             made: state.clock.now().to_rfc3339(),
             notes: Vec::new(),
             figures: BTreeMap::new(),
+            groups: None,
             parts: BTreeMap::new(),
             checkpoint: None,
             proofs: Vec::new(),
@@ -152,6 +157,12 @@ impl Report {
         }
         for (name, figure) in &self.figures {
             lines.push(format!("{figure:>8}  {name}"));
+        }
+        if let Some(groups) = &self.groups {
+            lines.push(String::new());
+            lines.push("Referral rate by demographic group".to_owned());
+            lines.extend(groups.rows.iter().map(groups::GroupRow::line));
+            lines.extend(groups.notes.iter().cloned());
         }
         for (part, items) in &self.parts {
             lines.push(String::new());
@@ -331,10 +342,9 @@ pub async fn of_month(
     until: Timestamp,
 ) -> Result<Report, AuditError> {
     let mut report = Report::new(state, "Monthly transparency report").period(since, until);
-    report.notes.push(
-        "Counted out of the audit log, which outside witnesses cosign. Rates by demographic group are not given: no such group is recorded."
-            .to_owned(),
-    );
+    report
+        .notes
+        .push("Counted out of the audit log, which outside witnesses cosign.".to_owned());
     for name in [
         "passages",
         "passages granted by the machine",
@@ -352,7 +362,14 @@ pub async fn of_month(
     ] {
         report.figures.insert(name.to_owned(), 0);
     }
-    within(state, since, until, |_, entry| {
+    let mut passages = groups::Passages::default();
+    let size = state.store.log_size().await?;
+    evidence::scan(state, size, |_, entry, _| {
+        let inside = (since.as_micros()..until.as_micros()).contains(&entry.time);
+        count_people(&mut passages, entry, inside);
+        if !inside {
+            return;
+        }
         let decision = entry.decision.as_deref();
         let reason = entry.reason.as_deref();
         match entry.kind.as_str() {
@@ -386,7 +403,22 @@ pub async fn of_month(
         }
     })
     .await?;
+    // No record holds a group yet: all are "not recorded".
+    report.groups = Some(passages.table(&BTreeMap::new()));
     Ok(report)
+}
+
+/// Passages of the period, and what officers said of them, whenever they said it.
+fn count_people(passages: &mut groups::Passages, entry: &Entry, inside: bool) {
+    let (Some(about), Some(decision)) = (entry.about.as_deref(), entry.decision.as_deref()) else {
+        return;
+    };
+    match (entry.kind.as_str(), decision, entry.subject.as_deref()) {
+        ("passage", "refer", Some(subject)) if inside => passages.referred(about, subject),
+        ("passage", _, Some(subject)) if inside => passages.recognised(subject),
+        ("review", "grant", _) => passages.granted(about),
+        _ => {}
+    }
 }
 
 async fn within(

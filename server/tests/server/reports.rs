@@ -177,3 +177,56 @@ async fn shift_officer_and_month_count_what_happened_in_their_time_only() {
     assert!(!text.contains(&subject(1).to_string()) && !text.contains(officer));
     assert!(month.parts.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_month_gives_referral_rates_only_of_enough_people_and_only_of_those_the_log_states() {
+    let rig = Rig::start().await;
+    let at = rig.clock.now();
+    let end = at.plus_millis(1_000);
+    let transactions: Vec<String> = (0..60)
+        .map(|number| rig.transaction(number).to_string())
+        .collect();
+    let passage = |number: usize, person: u64, verdict: &str| Entry {
+        subject: Some(subject(person).to_string()),
+        about: Some(transactions[number].clone()),
+        decision: Some(verdict.to_owned()),
+        ..audit::entry("passage", at).unwrap()
+    };
+    for person in 0..9 {
+        let entry = passage(0, person, "grant");
+        audit::record(&rig.state, entry).await.unwrap();
+    }
+    let begin = Timestamp::from_micros(0);
+    let month = reports::of_month(&rig.state, begin, end).await.unwrap();
+    let groups = month.groups.as_ref().unwrap();
+    assert!(groups.rows.is_empty());
+    assert!(month.to_json().contains("fewer than 10 such people"));
+    // Referred, and nobody says who it was: not counted. The officer's grant may come when the month is over.
+    audit::record(&rig.state, passage(50, 9, "refer"))
+        .await
+        .unwrap();
+    audit::record(&rig.state, passage(51, 9, "refer"))
+        .await
+        .unwrap();
+    rig.clock.advance_millis(5_000);
+    for (number, verdict) in [(50, "grant"), (51, "refuse")] {
+        let review = Entry {
+            about: Some(transactions[number].clone()),
+            decision: Some(verdict.to_owned()),
+            ..audit::entry("review", rig.clock.now()).unwrap()
+        };
+        audit::record(&rig.state, review).await.unwrap();
+    }
+    let month = reports::of_month(&rig.state, begin, end).await.unwrap();
+    let groups = month.groups.as_ref().unwrap();
+    let row = &groups.rows[0];
+    assert_eq!((groups.rows.len(), row.group.as_str()), (1, "not recorded"));
+    assert_eq!((row.people, row.passages, row.referred), (10, 10, 1));
+    assert!(
+        month
+            .lines()
+            .iter()
+            .any(|line| line.contains("10.00 %  (0.25 to 44.50 %)  1 of 10 passages of 10 people"))
+    );
+    assert!(groups.notes[0].contains("1 referred passages that ended otherwise"));
+}
