@@ -28,6 +28,7 @@ use crate::passages::{self, PassageError};
 use crate::refusals;
 use crate::registry::RegistryError;
 use crate::reviews;
+use crate::rights;
 use crate::state::AppState;
 use crate::store::gates::GateRow;
 use crate::tls::PeerCertificate;
@@ -232,12 +233,35 @@ impl FromRequestParts<AppState> for Gate {
         if allowed.as_ref() != Some(&named) {
             return Err(refused());
         }
+        if !rights::key_stands(state, &named, &spki_sha256)
+            .await
+            .map_err(|error| Refusal::unavailable(&error))?
+        {
+            rights::alarm(state, "allowed key of gate", named.as_str())
+                .await
+                .map_err(|error| Refusal::unavailable(&error))?;
+            return Err(refused());
+        }
         let gate = state
             .store
             .gate(&named)
             .await
-            .map_err(|error| Refusal::unavailable(&error))?;
-        gate.map(Self).ok_or_else(refused)
+            .map_err(|error| Refusal::unavailable(&error))?
+            .ok_or_else(refused)?;
+        if !rights::gate_stands(state, &gate)
+            .await
+            .map_err(|error| Refusal::unavailable(&error))?
+        {
+            rights::alarm(state, "gate", named.as_str())
+                .await
+                .map_err(|error| Refusal::unavailable(&error))?;
+            return Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "not_in_log",
+                "this gate's direction or policy in the database is not what the audit log says, so nothing is decided; an officer decides, and the administrator must look at the alarm",
+            ));
+        }
+        Ok(Self(gate))
     }
 }
 

@@ -14,10 +14,11 @@ use sha2::{Digest as _, Sha256};
 use crate::audit::{self, AuditError};
 use crate::authority::AuthorityError;
 use crate::clock::random;
+use crate::enrolments::ledger;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::gates::GateRow;
-use crate::{presence, witness};
+use crate::{presence, rights, witness};
 
 /// Life of a join token.
 pub const TOKEN_MINUTES: i64 = 15;
@@ -160,6 +161,7 @@ pub async fn add(
     }
     let entry = Entry {
         policy: Some(policy.version.clone()),
+        content: Some(rights::gate_content(direction.code(), &text)),
         ..gate_entry("gate_added", gate, Some(actor), now)?
     };
     audit::append(state, &mut write, entry, Some(text.as_bytes())).await?;
@@ -178,14 +180,13 @@ pub async fn token(state: &AppState, gate: &GateId, actor: &str) -> Result<JoinT
     }
     let now = state.clock.now();
     let secret = hex::encode(random::<32>().map_err(|_| AuditError::Random)?);
+    let (sha256, until) = (
+        secret_sha256(&secret),
+        now.plus_millis(TOKEN_MINUTES * 60_000),
+    );
+    let code = rights::join_code(state, &sha256, gate, until);
     let mut write = state.store.write().await?;
-    write
-        .join_token_insert(
-            &secret_sha256(&secret),
-            gate,
-            now.plus_millis(TOKEN_MINUTES * 60_000),
-        )
-        .await?;
+    write.join_token_insert(&sha256, gate, until, &code).await?;
     audit::append(
         state,
         &mut write,
@@ -214,11 +215,17 @@ pub async fn join(state: &AppState, request: &JoinRequest) -> Result<JoinAnswer,
     let now = state.clock.now();
     let secret = secret_sha256(&request.secret);
     // Looked at before the writer's seat is taken: strangers must not make gates wait.
-    if !state
+    let (until, code) = state
         .store
         .join_token_valid(&secret, &request.gate, now)
         .await?
-    {
+        .ok_or(GateError::BadToken)?;
+    // Written by this server, or by a hand in the database?
+    if !rights::same(
+        &code,
+        &rights::join_code(state, &secret, &request.gate, until),
+    ) {
+        rights::alarm(state, "join token for gate", request.gate.as_str()).await?;
         return Err(GateError::BadToken);
     }
     let mut write = state.store.write().await?;
@@ -325,6 +332,8 @@ pub async fn revoke(state: &AppState, gate: &GateId, actor: &str) -> Result<u64,
     .await?;
     write.commit().await?;
     state.logged_at(now);
+    // From here on no hand in the database gives the keys back.
+    ledger::catch_up(state).await?;
     Ok(keys)
 }
 

@@ -37,6 +37,7 @@ pub mod replicas;
 pub mod reports;
 pub mod retention;
 pub mod reviews;
+pub mod rights;
 pub mod sealing;
 pub mod serve;
 pub mod state;

@@ -27,7 +27,8 @@ use sha2::{Digest as _, Sha256};
 use crate::audit::{self, AuditError};
 use crate::gates;
 use crate::promises;
-use crate::registry;
+use crate::registry::{self, RegistryError};
+use crate::rights;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::gates::GateRow;
@@ -288,13 +289,31 @@ async fn best_match(state: &AppState, search: &SearchOutcome) -> Option<SubjectV
         return None;
     };
     let best = evidence.recognise().subjects().first().copied()?;
-    match registry::subject(state, best).await {
-        Ok(subject) => subject.map(|subject| subject.view()),
+    match standing(state, best).await {
+        Ok(view) => view,
         Err(error) => {
             tracing::error!(subject = %best, %error, "the record could not be read; the passage is referred");
             None
         }
     }
+}
+
+/// The person's record, if its status is the one that the log says; an older record that somebody put back is none.
+async fn standing(
+    state: &AppState,
+    person: SubjectId,
+) -> Result<Option<SubjectView>, RegistryError> {
+    // Twice: the status may change between the two looks.
+    for _ in 0..2 {
+        let Some(subject) = registry::subject(state, person).await? else {
+            return Ok(None);
+        };
+        if rights::status_stands(state, person, subject.record.status).await? {
+            return Ok(Some(subject.view()));
+        }
+    }
+    rights::alarm(state, "status of subject", &person.to_string()).await?;
+    Err(RegistryError::NotInLog)
 }
 
 fn people(decision: &Decision) -> Vec<SubjectId> {

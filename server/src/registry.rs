@@ -519,6 +519,8 @@ pub async fn set_status(
     write.subject_update(id, sealed).await?;
     write.commit().await?;
     state.logged_at(now);
+    // From here on an older record that somebody puts back is worth nothing.
+    ledger::catch_up(state).await?;
     Ok(index)
 }
 

@@ -15,7 +15,8 @@ use crate::config::Config;
 use crate::state::AppState;
 use crate::{
     audit, console, enrolments, gate_api, hardening, installation, monitor, officers, outside,
-    presence, profiles, promises, refusals, registry, replicas, retention, streams, tls, witness,
+    presence, profiles, promises, refusals, registry, replicas, retention, rights, streams, tls,
+    witness,
 };
 
 /// Enrolments are looked after this often.
@@ -188,6 +189,9 @@ async fn chores(state: AppState, mut stop: watch::Receiver<bool>) {
                 }
                 if let Err(error) = enrolments::ledger::compare(&state).await {
                     tracing::error!(%error, "the registry could not be compared with the log");
+                }
+                if let Err(error) = rights::compare(&state).await {
+                    tracing::error!(%error, "accounts and gates could not be compared with the log");
                 }
             }
             _ = checkpoint.tick() => {

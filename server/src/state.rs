@@ -18,6 +18,7 @@ use crate::installation::Keys;
 use crate::officers::Guessing;
 use crate::presence::WrongClocks;
 use crate::refusals::Refusals;
+use crate::rights::Rights;
 use crate::store::Store;
 use crate::store::gate_events::ReleaseRow;
 use crate::witness::LogWatch;
@@ -61,6 +62,8 @@ pub struct Inner {
     pub pending: Arc<RwLock<Gallery>>,
     /// What the log says was enrolled.
     pub(crate) ledger: Mutex<Ledger>,
+    /// What the log says of accounts, gates and people's status.
+    rights: RwLock<Rights>,
     /// The jurisdiction profile that holds.
     profile: RwLock<crate::profiles::Held>,
     /// Relation of similarity and error rate.
@@ -147,6 +150,7 @@ impl AppState {
             gallery: Arc::new(RwLock::new(Gallery::new())),
             pending: Arc::new(RwLock::new(Gallery::new())),
             ledger: Mutex::default(),
+            rights: RwLock::default(),
             profile: RwLock::default(),
             calibration: FaceCalibration::default_face(),
             live: broadcast::Sender::new(LIVE_CAPACITY),
@@ -181,6 +185,24 @@ impl AppState {
             .profile
             .write()
             .unwrap_or_else(std::sync::PoisonError::into_inner) = held;
+    }
+
+    /// Asks what the log says of accounts, gates and people's status.
+    pub(crate) fn rights<T>(&self, ask: impl FnOnce(&Rights) -> T) -> T {
+        ask(&self
+            .rights
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Takes in what the log says newly.
+    pub(crate) fn note_rights(&self, take: impl FnOnce(&mut Rights)) {
+        take(
+            &mut self
+                .rights
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
     }
 
     /// Notes the time of a log entry.

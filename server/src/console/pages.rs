@@ -125,7 +125,9 @@ pub(super) fn refused(error: &OfficerError, mut page: Response) -> Response {
         | OfficerError::NoKeys
         | OfficerError::Password(_) => StatusCode::BAD_REQUEST,
         OfficerError::Code | OfficerError::Key => StatusCode::UNAUTHORIZED,
-        OfficerError::Role(_) | OfficerError::Stale => StatusCode::FORBIDDEN,
+        OfficerError::Role(_) | OfficerError::Stale | OfficerError::NotInLog => {
+            StatusCode::FORBIDDEN
+        }
         OfficerError::Store(_) | OfficerError::Audit(_) | OfficerError::Internal => {
             tracing::error!(error = %error, "an account request failed");
             StatusCode::SERVICE_UNAVAILABLE

@@ -8,6 +8,7 @@ use sallyport_transparency::Entry;
 
 use crate::audit::{self, AuditError};
 use crate::registry::{self, RegistryError};
+use crate::rights;
 use crate::state::AppState;
 use crate::store::registry::ReferenceRow;
 use crate::store::{StoreError, Write};
@@ -250,11 +251,19 @@ pub(crate) async fn catch_up(state: &AppState) -> Result<(), StoreError> {
         let next = *last + 1;
         for (index, bytes) in &rows {
             let head = bytes.get(..HEAD).unwrap_or(bytes);
-            let matters = KINDS
-                .iter()
-                .any(|kind| head.windows(kind.len()).any(|window| window == *kind));
-            if let (true, Ok(entry)) = (matters, Entry::from_bytes(bytes)) {
-                ledger.take(*index, entry);
+            let is_of = |kinds: &[&[u8]]| {
+                kinds
+                    .iter()
+                    .any(|kind| head.windows(kind.len()).any(|window| window == *kind))
+            };
+            let (of_rights, of_people) = (is_of(&rights::KINDS), is_of(&KINDS));
+            if let (true, Ok(entry)) = (of_rights || of_people, Entry::from_bytes(bytes)) {
+                if of_rights {
+                    state.note_rights(|rights| rights.take(&entry));
+                }
+                if of_people {
+                    ledger.take(*index, entry);
+                }
             }
         }
         ledger.next = next;

@@ -4,6 +4,7 @@ use sallyport_domain::{OfficerId, Role, Timestamp};
 
 use super::{OfficerError, create_setup_link, link, name_key, open_name};
 use crate::audit;
+use crate::enrolments::ledger;
 use crate::state::AppState;
 
 /// An account.
@@ -73,6 +74,8 @@ pub async fn disable(state: &AppState, name: &str, actor: &str) -> Result<Office
     entry.about = Some(officer.id.to_string());
     audit::append(state, &mut write, entry, None).await?;
     write.commit().await?;
+    // From here on no hand in the database gives the account back.
+    ledger::catch_up(state).await?;
     Ok(officer.id)
 }
 

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::{Level, OfficerError, Session, sha256_hex};
 use crate::audit;
 use crate::clock::random;
+use crate::rights;
 use crate::sealing::{self, Place};
 use crate::state::AppState;
 use crate::store::factors::KeyRow;
@@ -74,7 +75,8 @@ pub struct NewCodes {
 /// Database or sealing failed.
 pub async fn factors(state: &AppState, officer: OfficerId) -> Result<Factors, OfficerError> {
     let mut keys = Vec::new();
-    for row in state.store.officer_keys(officer).await? {
+    let (rows, codes) = rows(state, officer).await?;
+    for row in rows {
         let label = open(
             state,
             "officer_key",
@@ -89,10 +91,22 @@ pub async fn factors(state: &AppState, officer: OfficerId) -> Result<Factors, Of
             used_at: row.used_at,
         });
     }
-    Ok(Factors {
-        keys,
-        codes: state.store.officer_code(officer).await?.is_some(),
-    })
+    Ok(Factors { keys, codes })
+}
+
+/// The account's hardware keys, and whether it has one-time codes: only if they are those that the log says it has.
+async fn rows(state: &AppState, officer: OfficerId) -> Result<(Vec<KeyRow>, bool), OfficerError> {
+    for _ in 0..2 {
+        let keys = state.store.officer_keys(officer).await?;
+        let codes = state.store.officer_code(officer).await?.is_some();
+        let ids = keys.iter().map(|row| row.id.clone());
+        if rights::factors_stand(state, officer, ids, codes).await? {
+            return Ok((keys, codes));
+        }
+        // Changed at another server between the two looks? Once more.
+    }
+    rights::alarm(state, "second factor of officer", &officer.to_string()).await?;
+    Err(OfficerError::NotInLog)
 }
 
 fn seal(
@@ -244,7 +258,7 @@ fn key_id(credential: &[u8]) -> String {
 pub async fn new_key(state: &AppState, session: &Session) -> Result<Value, OfficerError> {
     session.fresh(state.clock.now())?;
     let mut known = Vec::new();
-    for row in state.store.officer_keys(session.officer).await? {
+    for row in rows(state, session.officer).await?.0 {
         known.push(passkey(state, &row)?.cred_id().clone());
     }
     let (question, waiting) = relying_party(state)?
@@ -314,9 +328,7 @@ pub async fn add_key(
     write
         .sessions_end_others(session.officer, &session.token_sha256)
         .await?;
-    write
-        .session_proved(&session.token_sha256, Level::Key.number(), now)
-        .await?;
+    super::prove(state, &mut write, session, Level::Key, now).await?;
     let mut entry = audit::entry("officer_key_added", now)?;
     entry.actor = Some(session.officer.to_string());
     entry.about = Some(row.id);
@@ -353,7 +365,13 @@ pub(super) async fn ask_key(
     let party = relying_party(state)?;
     let mut keys = Vec::new();
     if let Some(officer) = officer {
-        for row in state.store.officer_keys(officer).await? {
+        let rows = match rows(state, officer).await {
+            Ok((rows, _)) => rows,
+            // Whoever asks without a password does not learn more than of a name that does not exist.
+            Err(OfficerError::NotInLog) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        for row in rows {
             keys.push(passkey(state, &row)?);
         }
     }
@@ -395,7 +413,7 @@ pub(super) async fn key_answered(
         .map_err(|error| refused(&error))?;
     let id = key_id(result.cred_id());
     // Removed meanwhile?
-    let rows = state.store.officer_keys(officer).await?;
+    let (rows, _) = rows(state, officer).await?;
     let row = rows
         .iter()
         .find(|row| row.id == id)
@@ -516,9 +534,7 @@ pub async fn confirm_codes(
         .sessions_end_others(session.officer, &session.token_sha256)
         .await?;
     let level = session.level.max(Level::Code);
-    write
-        .session_proved(&session.token_sha256, level.number(), now)
-        .await?;
+    super::prove(state, &mut write, session, level, now).await?;
     let mut entry = audit::entry("officer_codes_added", now)?;
     entry.actor = Some(owner);
     audit::append(state, &mut write, entry, None).await?;
@@ -531,6 +547,7 @@ pub(super) async fn code_is_right(
     officer: OfficerId,
     code: &str,
 ) -> Result<bool, OfficerError> {
+    rows(state, officer).await?;
     let Some(sealed) = state.store.officer_code(officer).await? else {
         return Ok(false);
     };

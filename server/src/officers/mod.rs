@@ -11,9 +11,11 @@ use sha2::{Digest, Sha256};
 
 use crate::audit::{self, AuditError};
 use crate::clock::random;
+use crate::rights;
 use crate::sealing::{self, Place};
 use crate::state::AppState;
-use crate::store::StoreError;
+use crate::store::officers::{SessionRow, SetupRow};
+use crate::store::{StoreError, Write};
 
 pub use accounts::{Account, disable, find, first_link, list, renewal_link};
 pub use factors::{
@@ -84,6 +86,11 @@ pub enum OfficerError {
     /// The question was asked too long ago, or was answered.
     #[error("That took longer than five minutes or was answered already. Begin again.")]
     Late,
+    /// The account's rows are not what the log says.
+    #[error(
+        "This account in the database is not what the audit log says it is, so it is not used. An alarm is in the log; call the administrator."
+    )]
+    NotInLog,
     /// The act needs a fresh proof.
     #[error("Prove first that you are still there: on your account page.")]
     Stale,
@@ -116,6 +123,8 @@ pub struct Session {
     pub token_sha256: String,
     /// What it was opened with.
     pub level: Level,
+    /// When it was opened.
+    pub opened_at: Timestamp,
     /// When the officer last proved to be there.
     pub fresh_at: Timestamp,
 }
@@ -229,14 +238,11 @@ async fn link(
 ) -> Result<String, OfficerError> {
     let secret = token()?;
     let now = state.clock.now();
+    let (sha256, until) = (sha256_hex(&secret), now.plus_millis(SETUP_LIFETIME_MS));
+    let code = rights::link_code(state, &sha256, role.code(), officer, until);
     let mut write = state.store.write().await?;
     write
-        .setup_token_insert(
-            &sha256_hex(&secret),
-            role.code(),
-            officer,
-            now.plus_millis(SETUP_LIFETIME_MS),
-        )
+        .setup_token_insert(&sha256, role.code(), officer, until, &code)
         .await?;
     let mut entry = audit::entry("officer_setup_link", now)?;
     entry.about = officer.map(|id| id.to_string());
@@ -280,10 +286,14 @@ pub enum Setup {
 /// # Errors
 /// The database failed.
 pub async fn setup(state: &AppState, secret: &str) -> Result<Option<Setup>, OfficerError> {
-    let row = state
-        .store
-        .setup_token(&sha256_hex(secret), state.clock.now())
-        .await?;
+    let sha256 = sha256_hex(secret);
+    let row = state.store.setup_token(&sha256, state.clock.now()).await?;
+    if let Some(row) = &row
+        && !is_our_link(state, &sha256, row)
+    {
+        rights::alarm(state, "set-up link for role", &row.role).await?;
+        return Ok(None);
+    }
     match row.map(|row| row.officer) {
         None => Ok(None),
         Some(None) => Ok(Some(Setup::New)),
@@ -319,6 +329,7 @@ pub async fn redeem_setup_link(
     let token = write
         .setup_token_use(&sha256_hex(secret), now)
         .await?
+        .filter(|row| is_our_link(state, &sha256_hex(secret), row))
         .ok_or(OfficerError::SetupLink)?;
     let (id, kind) = match token.officer {
         Some(id) => {
@@ -351,10 +362,17 @@ pub async fn redeem_setup_link(
     };
     let mut entry = audit::entry(kind, now)?;
     entry.actor = Some(id.to_string());
+    entry.content = Some(rights::account_content(state, id, &token.role, &hash));
     entry.decision = Some(token.role);
     audit::append(state, &mut write, entry, None).await?;
     write.commit().await?;
     Ok(id)
+}
+
+/// Was this link's row written by the server, or by a hand in the database?
+fn is_our_link(state: &AppState, sha256: &str, row: &SetupRow) -> bool {
+    let code = rights::link_code(state, sha256, &row.role, row.officer, row.expires_at);
+    rights::same(&row.code, &code)
 }
 
 /// The session of a cookie's token, if it is alive; notes its use.
@@ -366,6 +384,24 @@ pub async fn session(state: &AppState, secret: &str) -> Result<Option<Session>, 
     let Some(row) = state.store.session(&token_sha256).await? else {
         return Ok(None);
     };
+    if !rights::same(&row.code, &rights::session_code(state, &token_sha256, &row)) {
+        let whose = row.officer.to_string();
+        rights::alarm(state, "session of officer", &whose).await?;
+        return Ok(None);
+    }
+    if !rights::in_office(state, row.officer, &row.role).await? {
+        // Ended, or given another role, at another server just now?
+        if state
+            .store
+            .session(&token_sha256)
+            .await?
+            .is_some_and(|again| again.role == row.role)
+        {
+            let whose = row.officer.to_string();
+            rights::alarm(state, "officer's account", &whose).await?;
+        }
+        return Ok(None);
+    }
     let now = state.clock.now();
     let idle = now.millis_since(row.last_seen);
     if idle > IDLE_LIMIT_MS || now.millis_since(row.created_at) > ABSOLUTE_LIMIT_MS {
@@ -389,6 +425,7 @@ pub async fn session(state: &AppState, secret: &str) -> Result<Option<Session>, 
         csrf: row.csrf,
         token_sha256,
         level,
+        opened_at: row.created_at,
         fresh_at: row.fresh_at,
     }))
 }
@@ -413,6 +450,31 @@ pub async fn name(state: &AppState, officer: OfficerId) -> Result<Option<String>
         Some(sealed) => open_name(state, officer, &sealed).map(Some),
         None => Ok(None),
     }
+}
+
+/// The officer of this session has just proved to be there, with this.
+async fn prove(
+    state: &AppState,
+    write: &mut Write<'_>,
+    session: &Session,
+    level: Level,
+    now: Timestamp,
+) -> Result<(), OfficerError> {
+    let row = SessionRow {
+        officer: session.officer,
+        name_sealed: Vec::new(),
+        role: String::new(),
+        csrf: session.csrf.clone(),
+        level: level.number(),
+        fresh_at: now,
+        created_at: session.opened_at,
+        last_seen: now,
+        code: String::new(),
+    };
+    let code = rights::session_code(state, &session.token_sha256, &row);
+    Ok(write
+        .session_proved(&session.token_sha256, level.number(), now, &code)
+        .await?)
 }
 
 /// Ends a session.

@@ -11,8 +11,9 @@ use super::guessing::Count;
 use super::{Level, OfficerError, Session, name_key, open_name, password, sha256_hex, token};
 use crate::audit;
 use crate::refusals;
+use crate::rights;
 use crate::state::AppState;
-use crate::store::officers::OfficerRow;
+use crate::store::officers::{OfficerRow, SessionRow};
 
 /// Wrong codes after which the password is asked for again.
 const WRONG_CODES: i64 = 5;
@@ -113,9 +114,20 @@ pub async fn sign_in(state: &AppState, shown: Credentials) -> Result<SignedIn, O
         }
         return Err(refused(state, Some(officer.id), "password").await?);
     }
+    stands(state, &officer).await?;
     if let Some(hash) = rehash {
         let mut write = state.store.write().await?;
         write.officer_rehash(officer.id, &hash).await?;
+        let mut entry = audit::entry("officer_password", now)?;
+        entry.actor = Some(officer.id.to_string());
+        entry.reason = Some("stronger_hash".to_owned());
+        entry.content = Some(rights::account_content(
+            state,
+            officer.id,
+            &officer.role,
+            &hash,
+        ));
+        audit::append(state, &mut write, entry, None).await?;
         write.commit().await?;
     }
     let second = second(state, &officer).await?;
@@ -137,6 +149,21 @@ pub async fn sign_in(state: &AppState, shown: Credentials) -> Result<SignedIn, O
             Ok(SignedIn::Second(secret))
         }
     }
+}
+
+/// Goes on only with an account that is what the log says.
+async fn stands(state: &AppState, officer: &OfficerRow) -> Result<(), OfficerError> {
+    if rights::account_stands(state, officer).await? {
+        return Ok(());
+    }
+    // Changed at another server between the two looks?
+    if let Some(again) = state.store.officer(officer.id).await?
+        && !again.disabled
+        && !rights::account_stands(state, &again).await?
+    {
+        rights::alarm(state, "officer's account", &officer.id.to_string()).await?;
+    }
+    Err(OfficerError::NotInLog)
 }
 
 /// The second factor that was shown before the password, used up by it.
@@ -191,15 +218,20 @@ async fn open(
     write
         .officer_checked(officer.id, 0, Timestamp::from_micros(0))
         .await?;
-    write
-        .session_insert(
-            &sha256_hex(&secret),
-            officer.id,
-            &token()?,
-            level.number(),
-            now,
-        )
-        .await?;
+    let sha256 = sha256_hex(&secret);
+    let mut session = SessionRow {
+        officer: officer.id,
+        name_sealed: Vec::new(),
+        role: String::new(),
+        csrf: token()?,
+        level: level.number(),
+        fresh_at: now,
+        created_at: now,
+        last_seen: now,
+        code: String::new(),
+    };
+    session.code = rights::session_code(state, &sha256, &session);
+    write.session_insert(&sha256, &session).await?;
     let mut entry = audit::entry("sign_in", now)?;
     entry.actor = Some(officer.id.to_string());
     entry.decision = Some("grant".to_owned());
@@ -407,19 +439,19 @@ pub async fn confirm(
             };
             state.guessing.note_check();
             let rules = state.config.officers;
-            let (right, _) = password::verify(password, officer.password_hash, rules).await;
+            let hash = officer.password_hash.clone();
+            let (right, _) = password::verify(password, hash, rules).await;
             if !right {
                 return Err(refused(state, Some(officer.id), "password").await?);
             }
+            stands(state, &officer).await?;
             if let Some(attempt) = attempt {
                 state.guessing.right(&attempt, true, now);
             }
         }
     }
     let mut write = state.store.write().await?;
-    write
-        .session_proved(&session.token_sha256, session.level.number(), now)
-        .await?;
+    super::prove(state, &mut write, session, session.level, now).await?;
     let mut entry = audit::entry("sign_in", now)?;
     entry.actor = Some(session.officer.to_string());
     entry.decision = Some("grant".to_owned());
@@ -451,6 +483,12 @@ pub async fn change_password(
         .await?;
     let mut entry = audit::entry("officer_password", now)?;
     entry.actor = Some(session.officer.to_string());
+    entry.content = Some(rights::account_content(
+        state,
+        session.officer,
+        session.role.code(),
+        &hash,
+    ));
     audit::append(state, &mut write, entry, None).await?;
     Ok(write.commit().await?)
 }

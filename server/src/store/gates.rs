@@ -71,13 +71,15 @@ impl Write<'_> {
         secret_sha256: &str,
         gate: &GateId,
         expires_at: Timestamp,
+        code: &str,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO join_token (secret_sha256, gate_id, expires_at) VALUES ($1, $2, $3)",
+            "INSERT INTO join_token (secret_sha256, gate_id, expires_at, code) VALUES ($1, $2, $3, $4)",
         )
         .bind(secret_sha256.to_owned())
         .bind(gate.as_str().to_owned())
         .bind(expires_at.as_micros())
+        .bind(code.to_owned())
         .execute(&mut *self.transaction)
         .await?;
         Ok(())
@@ -146,7 +148,7 @@ impl Write<'_> {
 }
 
 impl Store {
-    /// Could this join token be used now? Only [`Write::join_token_use`] decides.
+    /// Could this join token be used now? Its end, and the server's code over it. Only [`Write::join_token_use`] decides.
     ///
     /// # Errors
     /// The database failed.
@@ -155,14 +157,17 @@ impl Store {
         secret_sha256: &str,
         gate: &GateId,
         now: Timestamp,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<(Timestamp, String)>, StoreError> {
         let query = sqlx::query(
-            "SELECT gate_id FROM join_token WHERE secret_sha256 = $1 AND gate_id = $2 AND used_at IS NULL AND expires_at > $3",
+            "SELECT expires_at, code FROM join_token WHERE secret_sha256 = $1 AND gate_id = $2 AND used_at IS NULL AND expires_at > $3",
         )
         .bind(secret_sha256.to_owned())
         .bind(gate.as_str().to_owned())
         .bind(now.as_micros());
-        Ok(self.optional(query).await?.is_some())
+        self.optional(query)
+            .await?
+            .map(|row| Ok((Timestamp::from_micros(row.try_get(0)?), row.try_get(1)?)))
+            .transpose()
     }
 
     /// Which gate may use this key now.

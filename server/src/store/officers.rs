@@ -46,6 +46,10 @@ pub struct SetupRow {
     pub role: String,
     /// The account that it renews; a new one otherwise.
     pub officer: Option<OfficerId>,
+    /// It works until then.
+    pub expires_at: Timestamp,
+    /// The server's code over all of it.
+    pub code: String,
 }
 
 /// A session's row.
@@ -67,6 +71,8 @@ pub struct SessionRow {
     pub created_at: Timestamp,
     /// Last used.
     pub last_seen: Timestamp,
+    /// The server's code over the row.
+    pub code: String,
 }
 
 fn setup_row(row: &sqlx::any::AnyRow) -> Result<SetupRow, StoreError> {
@@ -74,6 +80,8 @@ fn setup_row(row: &sqlx::any::AnyRow) -> Result<SetupRow, StoreError> {
     Ok(SetupRow {
         role: row.try_get(0)?,
         officer: officer.map(officer_id).transpose()?,
+        expires_at: Timestamp::from_micros(row.try_get(2)?),
+        code: row.try_get(3)?,
     })
 }
 
@@ -131,7 +139,7 @@ impl Write<'_> {
         now: Timestamp,
     ) -> Result<Option<SetupRow>, StoreError> {
         let row = sqlx::query(
-            "UPDATE setup_token SET used_at = $1 WHERE secret_sha256 = $2 AND used_at IS NULL AND expires_at > $1 RETURNING role, officer_id",
+            "UPDATE setup_token SET used_at = $1 WHERE secret_sha256 = $2 AND used_at IS NULL AND expires_at > $1 RETURNING role, officer_id, expires_at, code",
         )
         .bind(now.as_micros())
         .bind(secret_sha256.to_owned())
@@ -206,14 +214,16 @@ impl Write<'_> {
         role: &str,
         officer: Option<OfficerId>,
         expires_at: Timestamp,
+        code: &str,
     ) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO setup_token (secret_sha256, role, officer_id, expires_at) VALUES ($1, $2, $3, $4)",
+            "INSERT INTO setup_token (secret_sha256, role, officer_id, expires_at, code) VALUES ($1, $2, $3, $4, $5)",
         )
         .bind(secret_sha256.to_owned())
         .bind(role.to_owned())
         .bind(officer.map(|id| id.to_string()))
         .bind(expires_at.as_micros())
+        .bind(code.to_owned())
         .execute(&mut *self.transaction)
         .await?;
         Ok(())
@@ -262,17 +272,17 @@ impl Write<'_> {
     pub async fn session_insert(
         &mut self,
         token_sha256: &str,
-        officer: OfficerId,
-        csrf: &str,
-        level: i64,
-        now: Timestamp,
+        session: &SessionRow,
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO session (token_sha256, officer_id, csrf, level, created_at, last_seen, fresh_at) VALUES ($1, $2, $3, $5, $4, $4, $4)")
+        sqlx::query("INSERT INTO session (token_sha256, officer_id, csrf, level, created_at, last_seen, fresh_at, code) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)")
             .bind(token_sha256.to_owned())
-            .bind(officer.to_string())
-            .bind(csrf.to_owned())
-            .bind(now.as_micros())
-            .bind(level)
+            .bind(session.officer.to_string())
+            .bind(session.csrf.clone())
+            .bind(session.level)
+            .bind(session.created_at.as_micros())
+            .bind(session.last_seen.as_micros())
+            .bind(session.fresh_at.as_micros())
+            .bind(session.code.clone())
             .execute(&mut *self.transaction)
             .await?;
         Ok(())
@@ -287,13 +297,17 @@ impl Write<'_> {
         token_sha256: &str,
         level: i64,
         now: Timestamp,
+        code: &str,
     ) -> Result<(), StoreError> {
-        sqlx::query("UPDATE session SET level = $1, fresh_at = $2 WHERE token_sha256 = $3")
-            .bind(level)
-            .bind(now.as_micros())
-            .bind(token_sha256.to_owned())
-            .execute(&mut *self.transaction)
-            .await?;
+        sqlx::query(
+            "UPDATE session SET level = $1, fresh_at = $2, code = $4 WHERE token_sha256 = $3",
+        )
+        .bind(level)
+        .bind(now.as_micros())
+        .bind(token_sha256.to_owned())
+        .bind(code.to_owned())
+        .execute(&mut *self.transaction)
+        .await?;
         Ok(())
     }
 
@@ -402,7 +416,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<SetupRow>, StoreError> {
         let query = sqlx::query(
-            "SELECT role, officer_id FROM setup_token WHERE secret_sha256 = $1 AND used_at IS NULL AND expires_at > $2",
+            "SELECT role, officer_id, expires_at, code FROM setup_token WHERE secret_sha256 = $1 AND used_at IS NULL AND expires_at > $2",
         )
         .bind(secret_sha256.to_owned())
         .bind(now.as_micros());
@@ -418,7 +432,7 @@ impl Store {
     /// The database failed.
     pub async fn session(&self, token_sha256: &str) -> Result<Option<SessionRow>, StoreError> {
         let query = sqlx::query(
-            "SELECT o.id, o.name_sealed, o.role, s.csrf, s.created_at, s.last_seen, s.level, s.fresh_at FROM session s JOIN officer o ON o.id = s.officer_id WHERE s.token_sha256 = $1 AND o.disabled_at IS NULL",
+            "SELECT o.id, o.name_sealed, o.role, s.csrf, s.created_at, s.last_seen, s.level, s.fresh_at, s.code FROM session s JOIN officer o ON o.id = s.officer_id WHERE s.token_sha256 = $1 AND o.disabled_at IS NULL",
         )
         .bind(token_sha256.to_owned());
         self.optional(query)
@@ -433,6 +447,7 @@ impl Store {
                     last_seen: Timestamp::from_micros(row.try_get(5)?),
                     level: row.try_get(6)?,
                     fresh_at: Timestamp::from_micros(row.try_get(7)?),
+                    code: row.try_get(8)?,
                 })
             })
             .transpose()

@@ -36,6 +36,7 @@ mod registry;
 mod reports;
 mod retention;
 mod reviews;
+mod rights;
 mod slip;
 mod streams;
 mod templates;

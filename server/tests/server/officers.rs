@@ -5,8 +5,11 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
 use sallyport_domain::{Act, Role, Timestamp};
+use sallyport_server::clock::Clock as _;
 use sallyport_server::console::{Need, need};
 use sallyport_server::officers::{self, OfficerError};
+use sallyport_server::{audit, rights};
+use sallyport_transparency::Entry;
 
 use crate::common::{Rig, template};
 use crate::coverage::{Browser, PASSWORD, csrf, entries, program, routes, setup_path};
@@ -14,17 +17,39 @@ use crate::coverage::{Browser, PASSWORD, csrf, entries, program, routes, setup_p
 /// What the page says to a role that may not.
 const NOT_FOR_ROLE: &str = "Not for your role";
 
-/// As if every session had been opened with this.
+/// As if every session had been opened with this: what the server itself would write.
 async fn set_level(rig: &Rig, level: i64) {
-    sqlx::query("UPDATE session SET level = $1")
-        .bind(level)
-        .execute(&rig.hand().await)
+    let pool = rig.hand().await;
+    let tokens: Vec<(String,)> = sqlx::query_as("SELECT token_sha256 FROM session")
+        .fetch_all(&pool)
         .await
         .unwrap();
+    for (token,) in tokens {
+        let mut row = rig.state.store.session(&token).await.unwrap().unwrap();
+        row.level = level;
+        sqlx::query("UPDATE session SET level = $1, code = $2 WHERE token_sha256 = $3")
+            .bind(level)
+            .bind(rights::session_code(&rig.state, &token, &row))
+            .bind(token)
+            .execute(&pool)
+            .await
+            .unwrap();
+    }
 }
 
-/// Gives every account this role, behind the server's back.
+/// Gives every account this role, in the database and in the log.
 async fn set_role(rig: &Rig, role: &str) {
+    for account in rig.state.store.officers().await.unwrap() {
+        let row = rig.state.store.officer(account.id).await.unwrap().unwrap();
+        let content = rights::account_content(&rig.state, row.id, role, &row.password_hash);
+        let entry = Entry {
+            about: Some(row.id.to_string()),
+            decision: Some(role.to_owned()),
+            content: Some(content),
+            ..audit::entry("officer_role", rig.clock.now()).unwrap()
+        };
+        audit::record(&rig.state, entry).await.unwrap();
+    }
     sqlx::query("UPDATE officer SET role = $1")
         .bind(role.to_owned())
         .execute(&rig.hand().await)
@@ -246,6 +271,7 @@ fn a_session_goes_on_only_with_what_its_role_may() {
         csrf: String::new(),
         token_sha256: String::new(),
         level: officers::Level::Password,
+        opened_at: at(0),
         fresh_at: at(0),
     };
     for (ms, fresh) in [(-1, false), (0, true), (300_000, true), (300_001, false)] {

@@ -61,6 +61,8 @@ mod reports;
 mod retention;
 #[path = "../server/reviews.rs"]
 mod reviews;
+#[path = "../server/rights.rs"]
+mod rights;
 mod roles;
 mod schema;
 #[path = "../server/slip.rs"]
