@@ -85,6 +85,7 @@ pub fn join(
     let csr_pem = params.serialize_request(&key)?.pem()?;
 
     let pin = pin(token);
+    let now = clock.wall();
     let uplink = Uplink::new(server, tls::pinned(pin)?, clock);
     let answer = uplink.join(&JoinRequest {
         version: PROTOCOL_VERSION,
@@ -106,9 +107,10 @@ pub fn join(
         server: server.to_owned(),
         answer,
         device_key_pem: Zeroizing::new(key.serialize_pem()),
+        key_since: Some(now),
     };
     tls::joined(&identity)?;
-    state.keep_joined(&identity.gate, server, &identity.answer)?;
+    state.keep_joined(&identity.gate, server, &identity.answer, identity.key_since)?;
     Ok(identity)
 }
 

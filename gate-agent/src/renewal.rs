@@ -3,22 +3,24 @@
 //! A certificate lives a day and is renewed at half its life, over a connection that shows the
 //! present one. The new one is tried against the server before anything else changes; only then do
 //! requests use it, and only then does the state folder hold it. Requests under way keep their
-//! connection. The device key stays: the server knows the gate by it.
+//! connection. The device key stays for thirty days: the server knows the gate by it. Then the renewal is for a new key, which
+//! the present one vouches for; it is on disk before anybody uses it, and with its first sign of life the server ends the old one.
 //!
 //! The wall clock only tells when to ask; whether a certificate counts is the server's business.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{CertificateParams, DnType, KeyPair};
+use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use sallyport_domain::Timestamp;
 use sallyport_protocol::{JoinAnswer, PROTOCOL_VERSION, RenewRequest};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
-use crate::state::{Identity, StateError, StateFolder};
+use crate::state::{Identity, StateError, StateFolder, certifies};
 use crate::tls::{self, TlsError};
 use crate::uplink::{Uplink, UplinkError};
 
@@ -31,6 +33,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Least time between two renewals that worked, so that a wrong clock does not ask for one after
 /// the other.
 const LEAST_BETWEEN: Duration = Duration::from_secs(60 * 60);
+
+/// A device key is exchanged at the first renewal after this many milliseconds (`security.md` 1.4).
+pub const KEY_LIFETIME_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// Why there is no new certificate. The old one stays in use.
 #[derive(Debug, thiserror::Error)]
@@ -181,9 +186,19 @@ impl Renewer {
     /// # Errors
     /// See [`RenewalError`]; the certificate that was in use still is, except for `NotKept`.
     pub fn renew(&mut self) -> Result<(), RenewalError> {
+        if !self.unkept && self.is_key_old() {
+            match self.exchange_key() {
+                // The disk takes no new key: at least the certificate.
+                Err(RenewalError::NotKept(error)) => {
+                    tracing::error!(%error, "the device key could not be exchanged; it stays in use");
+                }
+                done => return done,
+            }
+        }
         if !self.unkept {
-            let answer = self.ask()?;
-            let life = self.check(&answer)?;
+            let key = KeyPair::from_pem(&self.identity.device_key_pem)?;
+            let answer = self.ask(&key)?;
+            let life = self.check(&answer, &self.identity.device_key_pem)?;
             let mut candidate = self.identity.answer.clone();
             candidate.certificate_pem = answer.certificate_pem;
             let tls = tls::client(
@@ -203,13 +218,55 @@ impl Renewer {
             &self.identity.gate,
             &self.identity.server,
             &self.identity.answer,
+            self.identity.key_since,
         )?;
         self.unkept = false;
         Ok(())
     }
 
-    fn ask(&self) -> Result<JoinAnswer, RenewalError> {
-        let key = KeyPair::from_pem(&self.identity.device_key_pem)?;
+    /// Whether the device key has been in use for thirty days, or nobody knows for how long.
+    #[must_use]
+    pub fn is_key_old(&self) -> bool {
+        let now = self.clock.wall();
+        self.identity
+            .key_since
+            .is_none_or(|since| now.millis_since(since) >= KEY_LIFETIME_MS)
+    }
+
+    /// Gets a certificate for a new device key, tries it, keeps both and uses them, in this order: whatever happens in between, what is
+    /// on disk works.
+    fn exchange_key(&mut self) -> Result<(), RenewalError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let pem = Zeroizing::new(key.serialize_pem());
+        self.state.prepare_device_key(&pem)?;
+        let answer = self.ask(&key)?;
+        let life = self.check(&answer, &pem)?;
+        let mut candidate = self.identity.answer.clone();
+        candidate.certificate_pem = answer.certificate_pem;
+        let tls = tls::client(&candidate.ca_pem, &candidate.certificate_pem, &pem)?;
+        Uplink::new(&self.identity.server, tls.clone(), self.clock.clone())
+            .ping()
+            .map_err(RenewalError::NotAccepted)?;
+        let since = Some(self.clock.wall());
+        self.state.keep_joined(
+            &self.identity.gate,
+            &self.identity.server,
+            &candidate,
+            since,
+        )?;
+        // From here on a start finishes it.
+        self.uplink.use_tls(tls);
+        self.identity.answer = candidate;
+        self.identity.device_key_pem = pem;
+        self.identity.key_since = since;
+        self.life = life;
+        if let Err(error) = self.state.adopt_device_key() {
+            tracing::error!(%error, "the new device key has not taken the old one's place yet; the next start does it");
+        }
+        Ok(())
+    }
+
+    fn ask(&self, key: &KeyPair) -> Result<JoinAnswer, RenewalError> {
         let mut params = CertificateParams::default();
         params
             .distinguished_name
@@ -217,13 +274,13 @@ impl Renewer {
         Ok(self.uplink.renew(&RenewRequest {
             version: PROTOCOL_VERSION,
             gate: self.identity.gate.clone(),
-            csr_pem: params.serialize_request(&key)?.pem()?,
+            csr_pem: params.serialize_request(key)?.pem()?,
         })?)
     }
 
     /// Only the certificate is taken from the answer. What the gate trusts (authority, door key,
     /// audit log) was fixed when it joined, and an answer that says otherwise is not followed.
-    fn check(&self, answer: &JoinAnswer) -> Result<Life, RenewalError> {
+    fn check(&self, answer: &JoinAnswer, key_pem: &str) -> Result<Life, RenewalError> {
         let kept = &self.identity.answer;
         if answer.ca_pem != kept.ca_pem {
             return Err(RenewalError::NotOurs("another certificate authority"));
@@ -233,16 +290,9 @@ impl Renewer {
                 "another key for door orders or for the audit log; join the gate again if that was intended",
             ));
         }
-        let damaged = |_| RenewalError::NotOurs("damaged");
         let life =
             Life::of_pem(&answer.certificate_pem).map_err(|_| RenewalError::NotOurs("damaged"))?;
-        let ours = KeyPair::from_pem(&self.identity.device_key_pem)?;
-        let der =
-            CertificateDer::from_pem_slice(answer.certificate_pem.as_bytes()).map_err(damaged)?;
-        let (_, certificate) =
-            X509Certificate::from_der(&der).map_err(|_| RenewalError::NotOurs("damaged"))?;
-        let public = rcgen::PublicKeyData::subject_public_key_info(&ours);
-        if certificate.public_key().raw != public.as_slice() {
+        if !certifies(&answer.certificate_pem, key_pem) {
             return Err(RenewalError::NotOurs("for another key"));
         }
         if life.not_after <= self.life.not_after {

@@ -1,6 +1,6 @@
 //! The state folder: what the gate keeps between starts.
 //!
-//! `device.key` (mode 0600, never leaves the device), `join.json` (certificate, CA and public keys
+//! `device.key` (mode 0600, never leaves the device; `device.key.next` while it is exchanged), `join.json` (certificate, CA and public keys
 //! from the server), `spool/` (reports not yet delivered), `door-nonces` (orders already used).
 
 use std::fs;
@@ -8,12 +8,19 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use sallyport_domain::GateId;
+use rcgen::{KeyPair, PublicKeyData};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use sallyport_domain::{GateId, Timestamp};
 use sallyport_protocol::JoinAnswer;
 use serde::{Deserialize, Serialize};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::durable;
+
+/// A device key that is to follow the present one.
+const NEXT_KEY: &str = "device.key.next";
 
 /// Why the state folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +64,9 @@ struct JoinedFile {
     gate: GateId,
     server: String,
     answer: JoinAnswer,
+    /// Since when the device key is in use; not known of those of before it was noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key_since: Option<Timestamp>,
 }
 
 /// A joined gate's identity. `Debug` hides the key.
@@ -69,6 +79,8 @@ pub struct Identity {
     pub answer: JoinAnswer,
     /// The device key, PKCS#8 PEM.
     pub device_key_pem: Zeroizing<String>,
+    /// Since when that key is in use, where known.
+    pub key_since: Option<Timestamp>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -140,7 +152,11 @@ impl StateFolder {
     /// # Errors
     /// It cannot be read, or others can read it.
     pub fn device_key(&self) -> Result<Option<Zeroizing<String>>, StateError> {
-        let path = self.root.join("device.key");
+        self.key("device.key")
+    }
+
+    fn key(&self, name: &str) -> Result<Option<Zeroizing<String>>, StateError> {
+        let path = self.root.join(name);
         let metadata = match fs::metadata(&path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -162,6 +178,27 @@ impl StateFolder {
         let path = self.root.join("device.key");
         durable::replace(&path, pem.as_bytes(), 0o600)
             .map_err(|source| io_error("cannot write", &path, source))
+    }
+
+    /// Puts a key that is to follow the present one beside it, before anybody uses it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn prepare_device_key(&self, pem: &str) -> Result<(), StateError> {
+        let path = self.root.join(NEXT_KEY);
+        durable::replace(&path, pem.as_bytes(), 0o600)
+            .map_err(|source| io_error("cannot write", &path, source))
+    }
+
+    /// Lets the prepared key follow, once `join.json` holds its certificate. A crash before this is finished at the next start.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub fn adopt_device_key(&self) -> Result<(), StateError> {
+        let (next, path) = (self.root.join(NEXT_KEY), self.root.join("device.key"));
+        fs::rename(&next, &path)
+            .and_then(|()| durable::sync_folder(&self.root))
+            .map_err(|source| io_error("cannot rename", &next, source))
     }
 
     /// Keeps what `status` says of the cameras.
@@ -195,12 +232,14 @@ impl StateFolder {
         gate: &GateId,
         server: &str,
         answer: &JoinAnswer,
+        key_since: Option<Timestamp>,
     ) -> Result<(), StateError> {
         let path = self.root.join("join.json");
         let file = JoinedFile {
             gate: gate.clone(),
             server: server.to_owned(),
             answer: answer.clone(),
+            key_since,
         };
         let text =
             serde_json::to_vec_pretty(&file).map_err(|_| StateError::Damaged(path.clone()))?;
@@ -227,14 +266,22 @@ impl StateFolder {
     /// Not joined, damaged, or the key can be read by others.
     pub fn identity(&self) -> Result<Identity, StateError> {
         let file = self.joined()?;
-        let device_key_pem = self
+        let mut device_key_pem = self
             .device_key()?
             .ok_or_else(|| StateError::NotJoined(self.root.clone()))?;
+        // The exchange of the key was cut short after the new certificate was kept.
+        if let Some(next) = self.key(NEXT_KEY)?
+            && certifies(&file.answer.certificate_pem, &next)
+        {
+            self.adopt_device_key()?;
+            device_key_pem = next;
+        }
         Ok(Identity {
             gate: file.gate,
             server: file.server,
             answer: file.answer,
             device_key_pem,
+            key_since: file.key_since,
         })
     }
 
@@ -249,6 +296,19 @@ impl StateFolder {
         };
         serde_json::from_slice(&text).map_err(|_| StateError::Damaged(path))
     }
+}
+
+/// Is this certificate for this key?
+pub(crate) fn certifies(certificate_pem: &str, key_pem: &str) -> bool {
+    let Ok(key) = KeyPair::from_pem(key_pem) else {
+        return false;
+    };
+    let Ok(der) = CertificateDer::from_pem_slice(certificate_pem.as_bytes()) else {
+        return false;
+    };
+    X509Certificate::from_der(&der).is_ok_and(|(_, certificate)| {
+        certificate.public_key().raw == PublicKeyData::subject_public_key_info(&key).as_slice()
+    })
 }
 
 fn io_error(what: &'static str, path: &Path, source: io::Error) -> StateError {

@@ -211,13 +211,7 @@ impl FromRequestParts<AppState> for Gate {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Refusal> {
-        let refused = || {
-            Refusal::new(
-                StatusCode::FORBIDDEN,
-                "not_a_gate",
-                "this connection has no certificate that is allowed now; join the gate, or ask whether it was revoked",
-            )
-        };
+        let refused = not_a_gate;
         let certificate = parts
             .extensions
             .get::<PeerCertificate>()
@@ -263,6 +257,31 @@ impl FromRequestParts<AppState> for Gate {
         }
         Ok(Self(gate))
     }
+}
+
+/// SHA-256 of the public key that this connection proved; whose it is, [`Gate`] says.
+struct DeviceKey(String);
+
+impl FromRequestParts<AppState> for DeviceKey {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Refusal> {
+        parts
+            .extensions
+            .get::<PeerCertificate>()
+            .and_then(|peer| peer.0.as_ref())
+            .and_then(|certificate| state.authority.peer(certificate))
+            .map(|(spki_sha256, _)| Self(spki_sha256))
+            .ok_or_else(not_a_gate)
+    }
+}
+
+fn not_a_gate() -> Refusal {
+    Refusal::new(
+        StatusCode::FORBIDDEN,
+        "not_a_gate",
+        "this connection has no certificate that is allowed now; join the gate, or ask whether it was revoked",
+    )
 }
 
 /// A message's bytes, within the route's limit.
@@ -345,12 +364,13 @@ async fn join(State(state): State<AppState>, Content(body): Content) -> Result<R
 async fn renew(
     State(state): State<AppState>,
     Gate(gate): Gate,
+    DeviceKey(key): DeviceKey,
     Content(body): Content,
 ) -> Result<Response, Refusal> {
     let request: RenewRequest = message(&body)?;
     same_gate(&gate, &request.gate)?;
     Ok(answer(
-        gates::renew(&state, &gate.id, &request.csr_pem).await?,
+        gates::renew(&state, &gate.id, &key, &request.csr_pem).await?,
     ))
 }
 
@@ -450,10 +470,12 @@ async fn gate_event(
 async fn heartbeat(
     State(state): State<AppState>,
     Gate(gate): Gate,
+    DeviceKey(key): DeviceKey,
     Content(body): Content,
 ) -> Result<Response, Refusal> {
     let beat: Heartbeat = message(&body)?;
     same_gate(&gate, &beat.gate)?;
+    gates::alive_with(&state, &gate.id, &key).await?;
     Ok(answer(gates::heartbeat(&state, &gate, &beat).await?))
 }
 

@@ -241,6 +241,7 @@ pub async fn join(state: &AppState, request: &JoinRequest) -> Result<JoinAnswer,
             &request.gate,
             now,
             certificate.not_after,
+            None,
         )
         .await?
     {
@@ -272,20 +273,28 @@ async fn join_answer(
     })
 }
 
-/// A joined gate asks for a new certificate for the key that it has, or for a new key.
+/// A joined gate asks for a new certificate for the key that it has, or for a new key, which its present one (SHA-256 of the public key
+/// `present`) vouches for.
 ///
 /// # Errors
 /// See [`GateError`].
 pub async fn renew(
     state: &AppState,
     gate: &GateId,
+    present: &str,
     csr_pem: &str,
 ) -> Result<JoinAnswer, GateError> {
     let now = state.clock.now();
     let certificate = state.authority.gate_certificate(gate, csr_pem, now)?;
     let mut write = state.store.write().await?;
     if !write
-        .gate_key_allow(&certificate.spki_sha256, gate, now, certificate.not_after)
+        .gate_key_allow(
+            &certificate.spki_sha256,
+            gate,
+            now,
+            certificate.not_after,
+            (certificate.spki_sha256 != present).then_some(present),
+        )
         .await?
     {
         return Err(GateError::BadKey);
@@ -335,6 +344,30 @@ pub async fn revoke(state: &AppState, gate: &GateId, actor: &str) -> Result<u64,
     // From here on no hand in the database gives the keys back.
     ledger::catch_up(state).await?;
     Ok(keys)
+}
+
+/// A gate is alive with this key: one that it has followed ends now, so that a copy of it is worth nothing.
+///
+/// # Errors
+/// See [`GateError`].
+pub async fn alive_with(state: &AppState, gate: &GateId, key: &str) -> Result<(), GateError> {
+    let Some(old) = state.store.gate_key_before(key).await? else {
+        return Ok(());
+    };
+    let now = state.clock.now();
+    let mut write = state.store.write().await?;
+    // Another server may have been faster.
+    if write.gate_key_end(&old, now).await? {
+        let entry = Entry {
+            about: Some(old),
+            ..gate_entry("gate_key_ended", gate, None, now)?
+        };
+        audit::append(state, &mut write, entry, None).await?;
+        write.commit().await?;
+        state.logged_at(now);
+        ledger::catch_up(state).await?;
+    }
+    Ok(())
 }
 
 /// All gates.

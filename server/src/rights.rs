@@ -17,7 +17,7 @@ use crate::store::gates::GateRow;
 use crate::store::officers::{OfficerRow, SessionRow};
 
 /// Kinds that matter here, as they stand in an entry.
-pub(crate) const KINDS: [&[u8]; 13] = [
+pub(crate) const KINDS: [&[u8]; 14] = [
     b"\"kind\":\"officer_created\"",
     b"\"kind\":\"officer_renewed\"",
     b"\"kind\":\"officer_password\"",
@@ -30,6 +30,7 @@ pub(crate) const KINDS: [&[u8]; 13] = [
     b"\"kind\":\"gate_joined\"",
     b"\"kind\":\"gate_renewed\"",
     b"\"kind\":\"gate_revoked\"",
+    b"\"kind\":\"gate_key_ended\"",
     b"\"kind\":\"subject_status\"",
 ];
 
@@ -129,6 +130,11 @@ impl Rights {
             }
             "gate_joined" | "gate_renewed" => gate.keys.extend(entry.about.clone()),
             "gate_revoked" => gate.keys.clear(),
+            "gate_key_ended" => {
+                if let Some(key) = &entry.about {
+                    gate.keys.remove(key);
+                }
+            }
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sallyport_gate::clock::{Clock, ManualClock};
 use sallyport_gate::event::AgentEvent;
 use sallyport_gate::join::{Again, JoinError, join};
-use sallyport_gate::renewal::{Life, Phase, RenewalError, Renewer};
+use sallyport_gate::renewal::{KEY_LIFETIME_MS, Life, Phase, RenewalError, Renewer};
 use sallyport_gate::state::{StateError, StateFolder};
 use sallyport_gate::tls;
 use sallyport_gate::uplink::Uplink;
@@ -101,6 +101,72 @@ fn a_certificate_that_cannot_be_kept_is_used_and_kept_later() {
     renewer.renew().unwrap();
     assert!(kept(&state).not_after > old.not_after);
     assert_eq!(server.seen(|seen| seen.renewals), 1);
+}
+
+/// The same gate, whose key has been in use for so many milliseconds.
+fn with_key_of(state: &StateFolder, age_ms: i64) -> (Renewer, Arc<Uplink>) {
+    let identity = state.identity().unwrap();
+    let since = Some(wall().plus_millis(-age_ms));
+    state
+        .keep_joined(&identity.gate, &identity.server, &identity.answer, since)
+        .unwrap();
+    renewer(state)
+}
+
+#[test]
+fn before_thirty_days_the_key_stays() {
+    let (_server, _folder, state) = old_gate();
+    let first = state.device_key().unwrap().unwrap();
+    let (mut renewer, _) = with_key_of(&state, KEY_LIFETIME_MS - 3_600_000);
+    renewer.renew().unwrap();
+    assert_eq!(state.device_key().unwrap().unwrap(), first);
+}
+
+#[test]
+fn after_thirty_days_the_renewal_is_for_a_new_key() {
+    let (server, folder, state) = old_gate();
+    let file = |name: &str| folder.path().join("state").join(name);
+    let first = state.device_key().unwrap().unwrap();
+    let (mut renewer, uplink) = with_key_of(&state, KEY_LIFETIME_MS);
+    assert!(renewer.is_key_old());
+    // A server that does not do it leaves everything as it is.
+    server.seen(|seen| seen.renewal = Renewal::OtherKey);
+    assert!(matches!(renewer.renew(), Err(RenewalError::NotOurs(_))));
+    assert_eq!(state.identity().unwrap().device_key_pem, first);
+    server.seen(|seen| seen.renewal = Renewal::Good);
+    renewer.renew().unwrap();
+    assert!(!renewer.is_key_old());
+    uplink.ping().unwrap();
+    let identity = state.identity().unwrap();
+    assert_ne!(identity.device_key_pem, first);
+    assert!(identity.key_since.unwrap().millis_since(wall()) <= 0);
+    tls::joined(&identity).unwrap();
+    assert!(!file("device.key.next").exists());
+
+    // Cut short between the new certificate and the new key: the next start finishes it.
+    std::fs::rename(file("device.key"), file("device.key.next")).unwrap();
+    state.keep_device_key(&first).unwrap();
+    let again = state.identity().unwrap();
+    assert_eq!(again.device_key_pem, identity.device_key_pem);
+    assert!(!file("device.key.next").exists());
+    // Cut short before: what was prepared is no one's.
+    state.prepare_device_key(&first).unwrap();
+    let again = state.identity().unwrap();
+    assert_eq!(again.device_key_pem, identity.device_key_pem);
+}
+
+#[test]
+fn a_disk_that_takes_no_new_key_does_not_keep_the_certificate_from_being_renewed() {
+    let (_server, folder, state) = old_gate();
+    let first = state.device_key().unwrap().unwrap();
+    let (mut renewer, uplink) = with_key_of(&state, KEY_LIFETIME_MS);
+    let old = kept(&state);
+    std::fs::create_dir(folder.path().join("state/device.key.next.tmp")).unwrap();
+    renewer.renew().unwrap();
+    uplink.ping().unwrap();
+    assert!(kept(&state).not_after > old.not_after);
+    assert!(renewer.is_key_old());
+    assert_eq!(state.device_key().unwrap().unwrap(), first);
 }
 
 #[test]

@@ -116,9 +116,10 @@ impl Write<'_> {
         gate: &GateId,
         now: Timestamp,
         not_after: Timestamp,
+        replaces: Option<&str>,
     ) -> Result<bool, StoreError> {
         let done = sqlx::query(
-            "INSERT INTO gate_key (spki_sha256, gate_id, issued_at, not_after) VALUES ($1, $2, $3, $4) \
+            "INSERT INTO gate_key (spki_sha256, gate_id, issued_at, not_after, replaces) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (spki_sha256) DO UPDATE SET issued_at = excluded.issued_at, not_after = excluded.not_after \
              WHERE gate_key.gate_id = excluded.gate_id AND gate_key.revoked_at IS NULL",
         )
@@ -126,6 +127,26 @@ impl Write<'_> {
         .bind(gate.as_str().to_owned())
         .bind(now.as_micros())
         .bind(not_after.as_micros())
+        .bind(replaces.map(str::to_owned))
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Ends one key of a gate; `false` when it had ended.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn gate_key_end(
+        &mut self,
+        spki_sha256: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE gate_key SET revoked_at = $1 WHERE spki_sha256 = $2 AND revoked_at IS NULL",
+        )
+        .bind(now.as_micros())
+        .bind(spki_sha256.to_owned())
         .execute(&mut *self.transaction)
         .await?;
         Ok(done.rows_affected() == 1)
@@ -192,6 +213,19 @@ impl Store {
                     .map_err(|_| StoreError::Corrupt("gate_key.gate_id"))
             })
             .transpose()
+    }
+
+    /// The key that this one has followed, while it still goes on.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn gate_key_before(&self, spki_sha256: &str) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query(
+            "SELECT old.spki_sha256 FROM gate_key new JOIN gate_key old ON old.spki_sha256 = new.replaces WHERE new.spki_sha256 = $1 AND old.revoked_at IS NULL",
+        )
+        .bind(spki_sha256.to_owned());
+        let row = self.optional(query).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
     /// One gate.

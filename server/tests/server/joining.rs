@@ -1,6 +1,7 @@
 //! Tokens, certificates and who may speak.
 
 use crate::common::{Device, Rig, contains, exchange};
+use crate::coverage::entries;
 use rustls::pki_types::ServerName;
 use sallyport_domain::GateId;
 use sallyport_protocol::{
@@ -205,6 +206,47 @@ async fn revocation_cuts_an_open_connection_at_its_next_request_and_the_key_for_
         .post(paths::JOIN, &Device::new().request(&token))
         .await
         .good();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_follows_ends_the_one_before_with_its_first_sign_of_life() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    let next = Device::new();
+    let renewed: JoinAnswer = gate
+        .client
+        .post(
+            paths::RENEW,
+            &RenewRequest {
+                version: PROTOCOL_VERSION,
+                gate: gate.id.clone(),
+                csr_pem: next.csr_pem.clone(),
+            },
+        )
+        .await
+        .good();
+    // Until then the old one works: the answer may have been lost.
+    let beat = heartbeat(&rig, &gate.id);
+    assert_eq!(gate.client.post(paths::HEARTBEAT, &beat).await.status, 200);
+    let follows = rig.client(Some((&renewed.certificate_pem, &next.key_pem)));
+    let start = rig.state.store.log_size().await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(follows.post(paths::HEARTBEAT, &beat).await.status, 200);
+    }
+    let ended = entries(&rig, start).await;
+    let ended: Vec<_> = ended.iter().map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(ended, ["gate_key_ended"], "once");
+    let refused = (403, "not_a_gate".to_owned());
+    let answer = gate.client.post(paths::HEARTBEAT, &beat).await;
+    assert_eq!(answer.refused(), refused);
+    // Not by a hand in the database either.
+    sqlx::query("UPDATE gate_key SET revoked_at = NULL")
+        .execute(&rig.hand().await)
+        .await
+        .unwrap();
+    let answer = gate.client.post(paths::HEARTBEAT, &beat).await;
+    assert_eq!(answer.refused(), refused);
+    assert_eq!(follows.post(paths::HEARTBEAT, &beat).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
