@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{Read as _, Write};
 use std::path::Path;
 
-use sallyport_transparency::{Entry, Evidence, MAX_EVIDENCE_BYTES, Receipt};
+use sallyport_transparency::{
+    Artefact, Entry, Evidence, MAX_EVIDENCE_BYTES, Measurement, Receipt, VerifierKey,
+};
 
 use crate::check::{Trusted, unreadable, verified};
 use crate::place::Place;
@@ -70,6 +72,7 @@ pub(crate) fn bundle(path: &Path, trust: &Trust, out: &mut impl Write) -> Result
                 artefact.name, artefact.named_by
             ),
         )?;
+        measured(&evidence, artefact, out)?;
     }
     if !evidence.stated.is_empty() {
         put(out, "Said by the site, and not proved by the log:\n")?;
@@ -81,6 +84,55 @@ pub(crate) fn bundle(path: &Path, trust: &Trust, out: &mut impl Write) -> Result
         out,
         "The bundle shows what is in it; it cannot show that nothing was left out. Only the whole log can.\n",
     )
+}
+
+/// Measured error rates are signed by whoever measured, and their entry says by whom.
+fn measured(evidence: &Evidence, artefact: &Artefact, out: &mut impl Write) -> Result<(), Failure> {
+    let entry = evidence
+        .entries
+        .iter()
+        .find(|selected| selected.index == artefact.named_by)
+        .and_then(|selected| Entry::from_bytes(selected.entry.as_bytes()).ok());
+    let Some(entry) = entry.filter(|entry| entry.kind == "error_rates") else {
+        return Ok(());
+    };
+    let key = entry
+        .about
+        .as_deref()
+        .and_then(|about| VerifierKey::parse(about.split_once(' ')?.0).ok())
+        .ok_or_else(|| {
+            Failure::Tampered(format!(
+                "entry {} does not say whose measurement it is",
+                artefact.named_by
+            ))
+        })?;
+    let (measurement, key) =
+        Measurement::open(artefact.text.as_bytes(), std::slice::from_ref(&key))
+            .map_err(|error| Failure::Tampered(format!("{}: {error}", artefact.name)))?;
+    put(
+        out,
+        &format!(
+            "    signed by {key}; compare this key with the measuring body's\n    {} with {}, {}\n",
+            measurement.data_set, measurement.program, measurement.measured
+        ),
+    )?;
+    for pairs in measurement.pairs.iter().chain(&measurement.groups) {
+        for point in &pairs.points {
+            put(
+                out,
+                &format!(
+                    "    {}: {} of {} non-mated pairs matched, {} of {} mated pairs did not, at {:.4}\n",
+                    pairs.name,
+                    point.false_matches,
+                    pairs.non_mated_pairs,
+                    point.false_non_matches,
+                    pairs.mated_pairs,
+                    point.threshold
+                ),
+            )?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn receipt(path: &Path, export: &Export, out: &mut impl Write) -> Result<(), Failure> {

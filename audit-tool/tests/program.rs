@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use sallyport_transparency::{
-    CSV_HEADER, Checkpoint, CompactTree, Cosigner, Entry, ExportWriter, NodeMap, NoteSigner,
-    Selected, csv_row, inclusion_proof, json_line, sign_checkpoint,
+    Artefact, CSV_HEADER, Checkpoint, CompactTree, Cosigner, Entry, Evidence, ExportWriter,
+    MeasuredPairs, MeasuredPoint, Measurement, NodeMap, NoteSigner, Selected, csv_row,
+    inclusion_proof, json_line, sign_checkpoint,
 };
 
 fn signer() -> NoteSigner {
@@ -322,4 +323,91 @@ fn a_slip_is_kept_or_is_the_proof_against_the_log() {
     let forged = check(&slip, &export);
     assert_eq!(forged.status.code(), Some(2));
     assert!(text(&forged.stderr).contains("not acceptable"));
+}
+
+#[test]
+fn measured_error_rates_in_evidence_are_those_that_the_entry_names_and_its_key_signed() {
+    let lab = NoteSigner::new("lab.example/eyes", &[3; 32]).unwrap();
+    let pairs = MeasuredPairs {
+        name: "every picture".into(),
+        identities: 108,
+        mated_pairs: 2_268,
+        non_mated_pairs: 283_122,
+        points: vec![MeasuredPoint {
+            threshold: 0.375,
+            false_matches: 28,
+            false_non_matches: 22,
+        }],
+    };
+    let measurement = Measurement {
+        format: Measurement::format(),
+        modality: "iris".into(),
+        models: [("encoder".to_owned(), "07".repeat(32))].into(),
+        program: "sallyport-evaluate".into(),
+        data_set: "drawn eyes".into(),
+        conditions: "drawn".into(),
+        measured: "2026-11-24".into(),
+        samples: 756,
+        failures_to_acquire: 0,
+        pairs: vec![pairs],
+        groups: Vec::new(),
+    };
+    let note = measurement.sign(&lab).unwrap();
+    let key = signer().verifier().to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let verify = |about: String, text: &str, content: String| {
+        let entry = Entry {
+            about: Some(about),
+            content: Some(content),
+            ..Entry::new("e0".into(), "error_rates", 0)
+        };
+        let bytes = entry.to_bytes().unwrap();
+        let (mut tree, mut nodes) = (CompactTree::default(), NodeMap::new());
+        tree.push(&bytes, |id, hash| {
+            nodes.insert(id, hash);
+        });
+        let checkpoint = Checkpoint {
+            origin: "sallyport/site-test/audit1".into(),
+            size: 1,
+            root: tree.root(),
+        };
+        let mut evidence = Evidence::new("passage x");
+        evidence.log = key.clone();
+        evidence.checkpoint = sign_checkpoint(&checkpoint, &signer()).unwrap();
+        evidence.entries = vec![Selected::new(0, bytes, &[]).unwrap()];
+        evidence.artefacts = vec![Artefact {
+            name: "measured error rates: iris".into(),
+            named_by: 0,
+            text: text.into(),
+        }];
+        let file = folder.path().join("bundle");
+        std::fs::write(&file, evidence.to_text()).unwrap();
+        run(&["verify-evidence", file.to_str().unwrap(), "--vkey", &key])
+    };
+    let about = format!("{} drawn eyes", lab.verifier());
+    let digest = Measurement::digest(note.as_bytes());
+    let good = verify(about.clone(), &note, digest.clone());
+    assert!(good.status.success(), "{}", text(&good.stderr));
+    let said = text(&good.stdout);
+    assert!(
+        said.contains(&format!("signed by {}", lab.verifier())),
+        "{said}"
+    );
+    assert!(
+        said.contains("28 of 283122 non-mated pairs matched, 22 of 2268 mated pairs did not"),
+        "{said}"
+    );
+    // Another text than the entry names.
+    let better = note.replace("\"false_matches\": 28", "\"false_matches\": 2");
+    assert_eq!(verify(about, &better, digest).status.code(), Some(1));
+    // A text that the entry names, but whose signature is not by the key it names.
+    let other = NoteSigner::new("lab.example/eyes", &[4; 32]).unwrap();
+    let about = format!("{} drawn eyes", other.verifier());
+    let wrong = verify(about, &note, Measurement::digest(note.as_bytes()));
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(
+        text(&wrong.stderr).contains("no trusted key signed"),
+        "{}",
+        text(&wrong.stderr)
+    );
 }

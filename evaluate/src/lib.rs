@@ -5,3 +5,4 @@ pub mod labels;
 pub mod report;
 pub mod run;
 pub mod scores;
+pub mod signed;

@@ -13,6 +13,8 @@ use sallyport_evaluate::run::{
     Pairs, Picture, Sample, analyse_all, compare_all, compare_both_eyes,
 };
 use sallyport_evaluate::scores::{ErrorRates, error_rates};
+use sallyport_evaluate::signed;
+use sallyport_transparency::{MeasuredPairs, Measurement};
 use sallyport_vision::{
     IrisPipeline, IrisQualityPolicy, IrisSegmenter, ModelManifest, ModelRole, Provider,
     RadiusRange, Runtime,
@@ -29,9 +31,50 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// All pairs of a folder of near-infrared eye pictures.
-    Iris(IrisArguments),
+    Iris(Box<IrisArguments>),
     /// Drawn presentation attacks and drawn living eyes: what each vote says of them, with exact 95 % intervals.
     Attacks(AttackArguments),
+    /// Makes a key that signs measurements, and prints its public half for a site's `measurement-keys`.
+    Key {
+        /// A name of yours, such as lab.example/eyes.
+        name: String,
+        /// A new file for the private half.
+        file: PathBuf,
+    },
+    /// Signs counts that another program made, such as those of faces: JSON of the form that `iris --sign` writes.
+    Sign {
+        /// The counts.
+        file: PathBuf,
+        /// The key, made by `key`.
+        #[arg(long)]
+        key: PathBuf,
+        /// Where to write the signed measurement.
+        #[arg(long)]
+        into: PathBuf,
+    },
+}
+
+/// A signed measurement for `sallyport-server error-rates set`.
+#[derive(Debug, clap::Args)]
+struct Signed {
+    /// Also write the measurement signed by this key, which `key` made.
+    #[arg(long, value_name = "KEY", requires_all = ["into", "data_set", "conditions", "measured"])]
+    sign: Option<PathBuf>,
+    /// Where to write the signed measurement.
+    #[arg(long, value_name = "FILE", requires = "sign")]
+    into: Option<PathBuf>,
+    /// Name of the data.
+    #[arg(long, requires = "sign")]
+    data_set: Option<String>,
+    /// Whose pictures these are and how they were taken, so that a reader can judge whether they are like the site's.
+    #[arg(long, requires = "sign")]
+    conditions: Option<String>,
+    /// The day, such as 2026-11-24.
+    #[arg(long, requires = "sign")]
+    measured: Option<String>,
+    /// File with lines of subject,group: also count pairs within each group, at the thresholds of everybody.
+    #[arg(long, value_name = "FILE", requires = "sign")]
+    groups: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -92,6 +135,8 @@ struct IrisArguments {
     #[arg(long)]
     outlines: Option<PathBuf>,
     #[command(flatten)]
+    signed: Signed,
+    #[command(flatten)]
     set_up: SetUp,
     /// Worker threads.
     #[arg(long, default_value_t = 2)]
@@ -125,7 +170,15 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Iris(arguments) => iris(&arguments),
         Command::Attacks(arguments) => attacks(&arguments),
+        Command::Key { name, file } => key(&name, &file),
+        Command::Sign { file, key, into } => sign_counts(&file, &key, &into),
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the public key is to be handed on")]
+fn key(name: &str, file: &Path) -> anyhow::Result<()> {
+    println!("{}", signed::new_key(name, file)?);
+    Ok(())
 }
 
 #[expect(
@@ -212,7 +265,74 @@ fn iris(arguments: &IrisArguments) -> anyhow::Result<()> {
         std::fs::write(path, serde_json::to_string_pretty(&report)?)
             .with_context(|| format!("writing {}", path.display()))?;
     }
-    Ok(())
+    sign(arguments, &report, &every, &passed, rotation)
+}
+
+fn sign_counts(file: &Path, key: &Path, into: &Path) -> anyhow::Result<()> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let measurement: Measurement = serde_json::from_str(&text)
+        .with_context(|| format!("{} does not hold such counts", file.display()))?;
+    std::fs::write(into, measurement.sign(&signed::read_key(key)?)?)
+        .with_context(|| format!("writing {}", into.display()))
+}
+
+/// Writes the signed measurement where one is asked for.
+fn sign(
+    arguments: &IrisArguments,
+    report: &Report,
+    every: &[&Sample],
+    passed: &[&Sample],
+    rotation: IrisRotation,
+) -> anyhow::Result<()> {
+    let signed = &arguments.signed;
+    let (Some(key), Some(into)) = (&signed.sign, &signed.into) else {
+        return Ok(());
+    };
+    let signer = signed::read_key(key)?;
+    let everybody = report
+        .every_picture
+        .as_ref()
+        .context("there are no mated and non-mated pairs, so there is nothing to sign")?;
+    let mut pairs: Vec<MeasuredPairs> = vec![signed::counted(
+        "every picture",
+        signed::eyes(every),
+        everybody,
+    )];
+    if let Some(gated) = &report.gated {
+        let name = "pictures that passed the quality gate";
+        pairs.push(signed::counted(name, signed::eyes(passed), gated));
+    }
+    let groups = match &signed.groups {
+        Some(file) => signed::by_group(
+            every,
+            &signed::groups(file)?,
+            everybody,
+            rotation,
+            arguments.threads,
+        ),
+        None => Vec::new(),
+    };
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let measurement = Measurement {
+        format: Measurement::format(),
+        modality: "iris".to_owned(),
+        models: report.models.clone(),
+        program: format!(
+            "sallyport-evaluate {} (segmenter {})",
+            env!("CARGO_PKG_VERSION"),
+            report.segmenter
+        ),
+        data_set: text(&signed.data_set),
+        conditions: text(&signed.conditions),
+        measured: text(&signed.measured),
+        samples: report.pictures as u64,
+        failures_to_acquire: report.failures_to_acquire as u64,
+        pairs,
+        groups,
+    };
+    std::fs::write(into, measurement.sign(&signer)?)
+        .with_context(|| format!("writing {}", into.display()))
 }
 
 /// Pictures below the folder with their labels, in the order of their paths, and how many have none.

@@ -7,7 +7,7 @@ use sallyport_transparency::{
 
 use crate::audit::{self, AuditError};
 use crate::state::AppState;
-use crate::{export, witness};
+use crate::{error_rates, export, witness};
 
 /// Entries read at once.
 const PAGE: u32 = 1_024;
@@ -144,7 +144,11 @@ pub async fn bundle(state: &AppState, transaction: &str) -> Result<Evidence, Aud
     };
     let mut taken = std::collections::BTreeMap::new();
     let mut held = std::collections::BTreeMap::new();
+    let mut rates = error_rates::Held::default();
     scan(state, size, |index, entry, bytes| {
+        if index < wanted.index {
+            rates.take(index, entry, bytes);
+        }
         if wanted.takes(entry) {
             taken.insert(index, bytes.to_vec());
         } else if wanted.held(index, entry) {
@@ -154,6 +158,14 @@ pub async fn bundle(state: &AppState, transaction: &str) -> Result<Evidence, Aud
     .await?;
     let health = held.get("gate_health").map(|(index, _)| *index);
     taken.extend(held.into_values());
+    // Only what was measured with a model that this passage used.
+    rates.of.retain(|_, held| {
+        let used = |model: &String| entry.models.contains(model);
+        held.entry.models.iter().any(used)
+    });
+    for held in rates.of.values() {
+        taken.insert(held.index, held.bytes.clone());
+    }
     let mut evidence = Evidence::new(&format!("passage {transaction}"));
     for (index, bytes) in taken {
         evidence
@@ -164,6 +176,7 @@ pub async fn bundle(state: &AppState, transaction: &str) -> Result<Evidence, Aud
     evidence.policy = policy.to_text();
     evidence.checkpoint = note;
     stated(state, &mut evidence, index, &entry, health).await?;
+    measured(state, &mut evidence, &rates).await?;
     Ok(evidence)
 }
 
@@ -204,11 +217,6 @@ async fn stated(
         );
         say("policy of the gate", row.policy);
     }
-    say(
-        "measured error rates",
-        "none: no measurement of this site's models is loaded on this server. Ask the site how and on whom its models were measured"
-            .to_owned(),
-    );
     match &entry.calibration {
         Some(named) if *named == state.fusion_id => {
             let text = serde_json::to_string(&state.fusion).map_err(audit::refused)?;
@@ -224,5 +232,34 @@ async fn stated(
         ),
         None => {}
     }
+    Ok(())
+}
+
+/// The measured error rates that held: the signed text, named by its entry, and what it says.
+async fn measured(
+    state: &AppState,
+    evidence: &mut Evidence,
+    rates: &error_rates::Held,
+) -> Result<(), AuditError> {
+    let mut text = Vec::new();
+    for (modality, held) in &rates.of {
+        if let Some((note, _)) = held.text(state).await? {
+            evidence.artefacts.push(Artefact {
+                name: format!("measured error rates: {modality}"),
+                named_by: held.index,
+                text: note,
+            });
+        }
+        text.extend(held.lines(state).await?);
+    }
+    if text.is_empty() {
+        text.push(
+            "none: no measurement of the models of this passage was loaded on this server then. Ask the site how and on whom its models were measured"
+                .to_owned(),
+        );
+    }
+    evidence
+        .stated
+        .insert("measured error rates".to_owned(), text.join("\n"));
     Ok(())
 }

@@ -12,6 +12,7 @@ pub mod console;
 pub mod consultations;
 mod enrolment;
 pub mod enrolments;
+pub mod error_rates;
 pub mod evidence;
 pub mod export;
 pub mod fsck;

@@ -6,6 +6,7 @@
 
 mod backup_commands;
 mod enrolment_commands;
+mod error_rate_commands;
 mod key_commands;
 mod log_commands;
 mod model_commands;
@@ -104,6 +105,9 @@ enum Command {
     /// Data that leave when their purpose ends: list, run, check, events, legal holds.
     #[command(subcommand)]
     Retention(retention_commands::Retention),
+    /// Measured error rates: load a signed measurement, show it, withdraw it.
+    #[command(subcommand)]
+    ErrorRates(error_rate_commands::ErrorRates),
     /// The jurisdiction profile: show, set, and what people are told.
     #[command(subcommand)]
     Profile(retention_commands::ProfileCommand),
@@ -379,6 +383,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Enrolment(command) => enrolment_commands::run(command).await,
         Command::ModelChange(command) => model_commands::run(command).await,
         Command::Retention(command) => retention_commands::run(command).await,
+        Command::ErrorRates(command) => error_rate_commands::run(command).await,
         Command::Profile(command) => retention_commands::profile(command).await,
         Command::Officer(command) => officer(command).await,
         Command::Promise(command) => promise_commands::run(command).await,

@@ -38,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "sallyport-vision",
             "sallyport-matching",
             "sallyport-render",
+            "sallyport-transparency",
         ],
     ),
     ("sallyport-audit", &["sallyport-transparency"]),

@@ -158,7 +158,10 @@ fn entry_names(entry: &Entry, digest: &str) -> bool {
         text.as_deref()
             .is_some_and(|text| text.ends_with(&format!(":{digest}")) || text == digest)
     };
-    ends(&entry.calibration) || ends(&entry.about) || entry.models.iter().any(|m| m == digest)
+    ends(&entry.calibration)
+        || ends(&entry.about)
+        || ends(&entry.content)
+        || entry.models.iter().any(|m| m == digest)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod entry;
 mod evidence;
 mod export;
 mod hash;
+mod measurement;
 mod note;
 mod policy;
 mod proof;
@@ -33,6 +34,7 @@ pub use export::{
     ExportFile, ExportWriter, Files, Finding, MemoryFiles, VerifiedExport, verify_export,
 };
 pub use hash::{Hash, empty_root, leaf_hash, node_hash};
+pub use measurement::{MeasuredPairs, MeasuredPoint, Measurement, MeasurementError};
 pub use note::{MAX_NOTE_BYTES, Note, NoteError, NoteSigner, VerifierKey};
 pub use policy::{
     MAX_POLICY_BYTES, Policy, PolicyError, PolicyLog, PolicyWitness, QuorumError, Witnessed,

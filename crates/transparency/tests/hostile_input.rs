@@ -15,9 +15,10 @@ mod support;
 
 use harness::fuzz;
 use sallyport_transparency::{
-    AddCheckpoint, Checkpoint, Cosigner, CosignerKey, DetailLine, Entry, Evidence, Hash, Note,
-    Policy, ProofFile, Receipt, SealedDetail, Selected, TilePath, VerifierKey, add_cosignature,
-    decode_bundle, detail_commitment, encode_bundle, verify_inclusion,
+    AddCheckpoint, Checkpoint, Cosigner, CosignerKey, DetailLine, Entry, Evidence, Hash,
+    MeasuredPairs, MeasuredPoint, Measurement, Note, Policy, ProofFile, Receipt, SealedDetail,
+    Selected, TilePath, VerifierKey, add_cosignature, decode_bundle, detail_commitment,
+    encode_bundle, verify_inclusion,
 };
 use support::{Log, ORIGIN, entry, golden_signer};
 
@@ -409,6 +410,62 @@ fn selections_and_evidence() {
         assert!(evidence.entries.is_empty() || evidence.verify(&opened).is_err());
         true
     });
+}
+
+#[test]
+fn measurements() {
+    let signer = golden_signer();
+    let pairs = |name: &str| MeasuredPairs {
+        name: name.into(),
+        identities: 2,
+        mated_pairs: 10,
+        non_mated_pairs: 100,
+        points: vec![MeasuredPoint {
+            threshold: 0.35,
+            false_matches: 1,
+            false_non_matches: 2,
+        }],
+    };
+    let measurement = Measurement {
+        format: Measurement::format(),
+        modality: "iris".into(),
+        models: [("encoder".to_owned(), "07".repeat(32))].into(),
+        program: "p".into(),
+        data_set: "d".into(),
+        conditions: "c".into(),
+        measured: "2026-11-24".into(),
+        samples: 10,
+        failures_to_acquire: 1,
+        pairs: vec![pairs("every picture")],
+        groups: vec![pairs("a")],
+    };
+    let note = measurement.sign(&signer).unwrap();
+    let text = note.split("\n\n").next().unwrap().as_bytes().to_vec();
+    // Texts are signed here, so that mutations reach beyond the signature.
+    fuzz(
+        "measurement",
+        &[note.into_bytes(), text],
+        MUTATIONS,
+        |bytes| {
+            let trusted = [signer.verifier().clone()];
+            let as_it_is = Measurement::open(bytes, &trusted);
+            let signed = std::str::from_utf8(bytes).ok().and_then(|text| {
+                signer
+                    .sign(&format!("{}\n", text.trim_end_matches('\n')))
+                    .ok()
+            });
+            let read = signed.map(|note| Measurement::open(note.as_bytes(), &trusted));
+            let mut accepted = false;
+            for (read, _) in [Some(as_it_is), read].into_iter().flatten().flatten() {
+                let again = read.sign(&signer).unwrap();
+                let (again, _) = Measurement::open(again.as_bytes(), &trusted).unwrap();
+                // Thresholds may lose their last digit in text.
+                assert_eq!((again.data_set, again.models), (read.data_set, read.models));
+                accepted = true;
+            }
+            accepted
+        },
+    );
 }
 
 #[test]

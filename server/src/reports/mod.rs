@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::audit::{self, AuditError};
 use crate::state::AppState;
-use crate::{evidence, export, registry, witness};
+use crate::{error_rates, evidence, export, registry, witness};
 
 /// One line of a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -90,6 +90,9 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Figures by name.
     pub figures: BTreeMap<String, u64>,
+    /// The measured error rates that held at the end.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub measured: Vec<String>,
     /// Referral rates by demographic group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub groups: Option<groups::Groups>,
@@ -113,6 +116,7 @@ impl Report {
             made: state.clock.now().to_rfc3339(),
             notes: Vec::new(),
             figures: BTreeMap::new(),
+            measured: Vec::new(),
             groups: None,
             parts: BTreeMap::new(),
             checkpoint: None,
@@ -157,6 +161,11 @@ impl Report {
         }
         for (name, figure) in &self.figures {
             lines.push(format!("{figure:>8}  {name}"));
+        }
+        if !self.measured.is_empty() {
+            lines.push(String::new());
+            lines.push("Measured error rates".to_owned());
+            lines.extend(self.measured.iter().cloned());
         }
         if let Some(groups) = &self.groups {
             lines.push(String::new());
@@ -363,8 +372,12 @@ pub async fn of_month(
         report.figures.insert(name.to_owned(), 0);
     }
     let mut passages = groups::Passages::default();
+    let mut rates = error_rates::Held::default();
     let size = state.store.log_size().await?;
-    evidence::scan(state, size, |_, entry, _| {
+    evidence::scan(state, size, |index, entry, bytes| {
+        if entry.time < until.as_micros() {
+            rates.take(index, entry, bytes);
+        }
         let inside = (since.as_micros()..until.as_micros()).contains(&entry.time);
         count_people(&mut passages, entry, inside);
         if !inside {
@@ -404,6 +417,7 @@ pub async fn of_month(
     })
     .await?;
     // No record holds a group yet: all are "not recorded".
+    report.measured = rates.list(state).await?;
     report.groups = Some(passages.table(&BTreeMap::new()));
     Ok(report)
 }

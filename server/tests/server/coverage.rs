@@ -91,7 +91,7 @@ const ROUTES: [(&str, &[&str]); 53] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 57] = [
+const COMMANDS: [(&str, &[&str]); 60] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -124,6 +124,9 @@ const COMMANDS: [(&str, &[&str]); 57] = [
     ("profile show", &[]),
     ("profile notice", &[]),
     ("profile set", &["profile_change"]),
+    ("error-rates set", &["error_rates"]),
+    ("error-rates show", &[]),
+    ("error-rates withdraw", &["error_rates"]),
     ("retention event", &["subject_event"]),
     ("retention hold", &["legal_hold"]),
     ("retention lift", &["legal_hold"]),
@@ -1062,6 +1065,8 @@ async fn every_command_leaves_its_entries() {
         .remove(0)
         .left
         .len();
+    let measurement = crate::reports::measurement(&rig, "face", &"07".repeat(32));
+    let measurement = measurement.display();
     let mut tried = Tried::new(&rig, &COMMANDS).await;
     let export = export.display().to_string();
     let mut key = program();
@@ -1082,6 +1087,9 @@ async fn every_command_leaves_its_entries() {
         "profile show",
         "profile notice visitor",
         "profile set uk --reason trial",
+        &format!("error-rates set {measurement} --reason trial"),
+        "error-rates show",
+        "error-rates withdraw face --reason trial",
         &format!("retention event {person} employment_ended --reason trial"),
         &format!("retention hold {person} --reason trial"),
         &format!("retention lift {person} {hold} --reason trial"),

@@ -3,8 +3,11 @@
 use sallyport_domain::{Timestamp, Verdict};
 use sallyport_protocol::{EnrolmentOutcome, Heartbeat, PROTOCOL_VERSION, paths};
 use sallyport_server::clock::Clock as _;
-use sallyport_server::{audit, evidence, registry, reports};
-use sallyport_transparency::{Checkpoint, Entry, Evidence, Receipt};
+use sallyport_server::{audit, error_rates, evidence, registry, reports};
+use sallyport_transparency::{
+    Checkpoint, Entry, Evidence, EvidenceError, MeasuredPairs, MeasuredPoint, Measurement,
+    NoteSigner, Receipt,
+};
 
 use crate::common::{Gate, Rig, mate, subject, template};
 
@@ -229,4 +232,133 @@ async fn a_month_gives_referral_rates_only_of_enough_people_and_only_of_those_th
             .any(|line| line.contains("10.00 %  (0.25 to 44.50 %)  1 of 10 passages of 10 people"))
     );
     assert!(groups.notes[0].contains("1 referred passages that ended otherwise"));
+}
+
+/// A signed measurement in a file, its key trusted by the installation.
+pub(crate) fn measurement(rig: &Rig, modality: &str, model: &str) -> std::path::PathBuf {
+    let signer = NoteSigner::new("lab.example/faces", &[5; 32]).unwrap();
+    let pairs = |name: &str| MeasuredPairs {
+        name: name.to_owned(),
+        identities: 40,
+        mated_pairs: 200,
+        non_mated_pairs: 10_000,
+        points: vec![MeasuredPoint {
+            threshold: 0.4,
+            false_matches: 1,
+            false_non_matches: 4,
+        }],
+    };
+    let measurement = Measurement {
+        format: Measurement::format(),
+        modality: modality.to_owned(),
+        models: [("FaceRecognition".to_owned(), model.to_owned())].into(),
+        program: "by hand".to_owned(),
+        data_set: "drawn faces".to_owned(),
+        conditions: "drawn".to_owned(),
+        measured: "2026-11-24".to_owned(),
+        samples: 400,
+        failures_to_acquire: 0,
+        pairs: vec![pairs("every picture")],
+        groups: vec![pairs("a"), pairs("b")],
+    };
+    let data = &rig.state.data;
+    let keys = format!("# faces\n{}\n", signer.verifier());
+    std::fs::write(data.join(error_rates::KEYS_FILE), keys).unwrap();
+    let file = rig
+        .folder
+        .path()
+        .join(format!("{modality}-{}.note", &model[..2]));
+    std::fs::write(&file, measurement.sign(&signer).unwrap()).unwrap();
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn measured_error_rates_are_in_the_evidence_of_passages_after_them_and_in_the_month() {
+    let (rig, gate, before) = rig().await;
+    let note = |modality, model: u8| {
+        let file = measurement(&rig, modality, &hex::encode([model; 32]));
+        std::fs::read_to_string(file).unwrap()
+    };
+    let set = async |note: &str| error_rates::set(&rig.state, note, "yearly test", "test").await;
+    // Another model, nobody enrolled, a changed figure, an untrusted key, no key: each says what to do.
+    let refused = |text: &str, error: Result<u64, error_rates::ErrorRatesError>| {
+        let said = error.unwrap_err().to_string();
+        assert!(said.contains(text), "{said}");
+    };
+    refused("another face model", set(&note("face", 9)).await);
+    refused("nobody is enrolled by iris", set(&note("iris", 7)).await);
+    let good = note("face", 7);
+    let better = good.replace("\"false_matches\": 1", "\"false_matches\": 0");
+    refused("no trusted key signed", set(&better).await);
+    let keys = rig.state.data.join(error_rates::KEYS_FILE);
+    let stranger = NoteSigner::new("lab.example/faces", &[6; 32]).unwrap();
+    std::fs::write(&keys, stranger.verifier().to_string()).unwrap();
+    refused("no trusted key signed", set(&good).await);
+    std::fs::remove_file(&keys).unwrap();
+    refused("measurement-keys must hold", set(&good).await);
+    let size = rig.state.store.log_size().await.unwrap();
+    note("face", 7);
+    let index = set(&good).await.unwrap();
+    assert_eq!(index, size, "what was refused left nothing");
+    let rows = rig.state.store.log_entries(index, 1).await.unwrap();
+    let entry = Entry::from_bytes(&rows[0].1).unwrap();
+    let about = entry.about.unwrap();
+    assert!(
+        about.ends_with(" drawn faces: 200 mated and 10000 non-mated pairs"),
+        "{about}"
+    );
+    assert_eq!(entry.content, Some(Measurement::digest(good.as_bytes())));
+    assert_eq!(entry.models, ["07".repeat(32)]);
+
+    rig.clock.advance_millis(1_000);
+    let after = rig.transaction(30);
+    gate.pass(&gate.request(after, mate(1, 30))).await;
+    rig.clock.advance_millis(1_000);
+    let end = rig.clock.now();
+    error_rates::withdraw(&rig.state, "face", "new cameras", "test")
+        .await
+        .unwrap();
+    refused(
+        "nothing to withdraw",
+        error_rates::withdraw(&rig.state, "face", "again", "test").await,
+    );
+    let last = rig.transaction(31);
+    gate.pass(&gate.request(last, mate(1, 31))).await;
+    // Only the passage between the two has it, whatever holds today.
+    for (transaction, measured) in [
+        (before, false),
+        (after.to_string(), true),
+        (last.to_string(), false),
+    ] {
+        let bundle = evidence::bundle(&rig.state, &transaction).await.unwrap();
+        bundle.verify(&opened(&rig, &bundle.checkpoint)).unwrap();
+        let stated = &bundle.stated["measured error rates"];
+        let artefact = bundle
+            .artefacts
+            .iter()
+            .find(|artefact| artefact.text == good);
+        assert_eq!(artefact.is_some(), measured);
+        assert_eq!(stated.starts_with("none: "), !measured, "{stated}");
+        if measured {
+            assert!(stated.contains("group b, at 0.4000: false match rate 0.0100 % (1 of 10000; 95 % interval 0.0003 to 0.0557 %)"), "{stated}");
+            let mut other = bundle.clone();
+            let artefact = other
+                .artefacts
+                .iter_mut()
+                .find(|artefact| artefact.text == good);
+            artefact.unwrap().text = better.clone();
+            let refused = other.verify(&opened(&rig, &bundle.checkpoint));
+            assert!(matches!(refused, Err(EvidenceError::Artefact { .. })));
+        }
+    }
+    let begin = Timestamp::from_micros(0);
+    let month = reports::of_month(&rig.state, begin, end).await.unwrap();
+    assert!(
+        month
+            .to_json()
+            .contains("measured 2026-11-24 on drawn faces")
+    );
+    let later = rig.clock.now().plus_millis(60_000);
+    let month = reports::of_month(&rig.state, begin, later).await.unwrap();
+    assert_eq!(month.measured, ["No measurement is loaded."]);
 }
