@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO_FLAGS := --locked
 export SALLYPORT_CACHE := $(CURDIR)/.cache
 
-.PHONY: help setup demo test check fuzz bench clean-demo
+.PHONY: help setup demo test check fuzz bench nightly clean-demo
 
 help: ## Show these lines.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,13 @@ check: check-lints ## Format, lints, documentation, licences and sources.
 SECONDS ?= 60
 fuzz: ## Every parser with mutated input, each target for SECONDS=60; found inputs land in fuzz/found.
 	SALLYPORT_FUZZ_SECONDS=$(SECONDS) cargo test $(CARGO_FLAGS) -p sallyport-transparency -p sallyport-protocol -p sallyport-gate -p sallyport-server --test hostile_input -- --nocapture
+
+nightly: ## What is too long for every run: 60 s of each fuzz target, the long tests, ten minutes of load on both databases. About 80 minutes.
+	deploy/setup --test
+	cargo test $(CARGO_FLAGS) -p sallyport-server --test server --test server_postgres -- --ignored every_write_call ten_thousand_changes
+	$(MAKE) --no-print-directory fuzz SECONDS=$(SECONDS)
+	cargo bench $(CARGO_FLAGS) -p sallyport-audit --bench million
+	cargo bench $(CARGO_FLAGS) -p sallyport-server --bench log -- 600
 
 bench: ## Benchmarks; each prints a peer's or the limit's figure beside ours.
 	deploy/setup

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use sallyport_domain::{GateId, Timestamp, TransactionId};
 use sallyport_protocol::{
-    DegradedCause, GateEvent, GateEventBody, PROTOCOL_VERSION, SignedGateEvent,
+    DegradedCause, DoorReport, GateEvent, GateEventBody, PROTOCOL_VERSION, SignedDoorReport,
+    SignedGateEvent,
 };
 use sallyport_transparency::NoteSigner;
 use zeroize::Zeroizing;
@@ -194,6 +195,24 @@ impl Journal {
         })
     }
 
+    /// A spooled door report with the gate's signature; `None` when it cannot be signed, and then it goes as it is.
+    #[must_use]
+    pub fn signed_door_report(&self, json: &[u8]) -> Option<Vec<u8>> {
+        let report: DoorReport = serde_json::from_slice(json).ok()?;
+        let signed = SignedDoorReport {
+            version: PROTOCOL_VERSION,
+            gate: self.gate.clone(),
+            key: self.signer.verifier().to_string(),
+            note: self
+                .signer
+                .sign(&SignedDoorReport::text(
+                    &serde_json::to_string(&report).ok()?,
+                ))
+                .ok()?,
+        };
+        serde_json::to_vec(&signed).ok()
+    }
+
     /// A new name for a release. A failing random source must not keep a door shut: the time will do.
     #[must_use]
     pub fn new_release(&self) -> TransactionId {
@@ -208,7 +227,7 @@ impl Journal {
     }
 }
 
-/// The seed of the journal's key. A key of its own: it signs nothing but events.
+/// The seed of the journal's key. A key of its own: it signs nothing but events and door reports.
 fn seed(folder: &Path, deps: &Deps) -> Result<Zeroizing<[u8; 32]>, WitnessError> {
     let path = folder.join("events.key");
     let failed = |source| WitnessError::Io {

@@ -15,11 +15,12 @@ use sallyport_domain::{GateId, TransactionId};
 use sallyport_protocol::{
     DoorReport, EnrolmentSubmission, FailedAcquisition, Heartbeat, JoinRequest, PROTOCOL_VERSION,
     PassageRequest, ProtocolError, ReencodingRequest, ReencodingResult, RenewRequest,
-    SignedGateEvent, SuccessorProbes, paths,
+    SignedDoorReport, SignedGateEvent, SuccessorProbes, paths,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::door_reports;
 use crate::enrolments;
 use crate::gate_events::{self, GateEventError};
 use crate::gates::{self, GateError};
@@ -389,9 +390,16 @@ async fn door_report(
     Gate(gate): Gate,
     Content(body): Content,
 ) -> Result<Response, Refusal> {
-    let report: DoorReport = message(&body)?;
-    same_gate(&gate, &report.gate)?;
-    passages::door_report(&state, &gate.id, &report).await?;
+    // Gates of before do not sign.
+    if let Ok(report) = message::<DoorReport>(&body) {
+        same_gate(&gate, &report.gate)?;
+        door_reports::receive(&state, &gate.id, &report, None).await?;
+    } else {
+        let signed: SignedDoorReport = message(&body)?;
+        same_gate(&gate, &signed.gate)?;
+        let (report, signature) = door_reports::open(&gate.id, &signed)?;
+        door_reports::receive(&state, &gate.id, &report, Some(&signature)).await?;
+    }
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -106,14 +106,7 @@ pub async fn receive(
     check_texts(&opened.event.body)?;
     let now = state.clock.now();
     let mut write = state.store.write().await?;
-    if write.gate_event_key(gate).await?.as_deref() != Some(&opened.vkey) {
-        write.gate_event_key_put(gate, &opened.vkey, now).await?;
-        let entry = Entry {
-            about: Some(opened.vkey.clone()),
-            ..gate_entry("gate_event_key", gate, now)?
-        };
-        audit::append(state, &mut write, entry, None).await?;
-    }
+    know_key(state, &mut write, gate, &opened.vkey).await?;
     let sequence = opened.event.sequence;
     let known = write.gate_events_at(gate, &opened.vkey, sequence).await?;
     if let Some(same) = known.iter().find(|row| row.digest == opened.digest) {
@@ -168,6 +161,25 @@ pub async fn receive(
     state.logged_at(now);
     tell(state, &opened.event).await?;
     Ok(())
+}
+
+/// A gate's key that is new becomes an entry.
+pub(crate) async fn know_key(
+    state: &AppState,
+    write: &mut Write<'_>,
+    gate: &GateId,
+    vkey: &str,
+) -> Result<(), AuditError> {
+    if write.gate_event_key(gate).await?.as_deref() == Some(vkey) {
+        return Ok(());
+    }
+    let now = state.clock.now();
+    write.gate_event_key_put(gate, vkey, now).await?;
+    let entry = Entry {
+        about: Some(vkey.to_owned()),
+        ..gate_entry("gate_event_key", gate, now)?
+    };
+    audit::append(state, write, entry, None).await.map(drop)
 }
 
 fn check_texts(body: &GateEventBody) -> Result<(), GateEventError> {

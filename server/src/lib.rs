@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod consultations;
+pub mod door_reports;
 mod enrolment;
 pub mod enrolments;
 pub mod error_rates;

@@ -17,8 +17,8 @@ use sallyport_domain::{
 };
 use sallyport_matching::{Captured, Identification};
 use sallyport_protocol::{
-    DOOR_ORDER_LIFETIME_MS, DoorOrder, DoorOutcome, DoorReport, FailedAcquisition, PassageDecision,
-    PassageRequest, Probe, Sealed, SignedDoorOrder,
+    DOOR_ORDER_LIFETIME_MS, DoorOrder, FailedAcquisition, PassageDecision, PassageRequest, Probe,
+    Sealed, SignedDoorOrder,
 };
 use sallyport_transparency::Entry;
 use serde::Serialize;
@@ -32,7 +32,6 @@ use crate::rights;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::gates::GateRow;
-use crate::store::passages::DoorReportRow;
 pub use crate::store::passages::{Finding, PassageRow, ReviewRow};
 
 /// Candidates kept per search; more than one is enough to see that somebody is ambiguous.
@@ -556,63 +555,6 @@ pub async fn failed_acquisition(
         review: None,
     };
     store(state, row, attachment, None).await
-}
-
-/// Records what a door did. Idempotent by transaction; a report about an unknown passage is logged as such.
-///
-/// # Errors
-/// See [`PassageError`].
-pub async fn door_report(
-    state: &AppState,
-    gate: &GateId,
-    report: &DoorReport,
-) -> Result<(), PassageError> {
-    let row = DoorReportRow {
-        transaction: report.transaction,
-        gate: gate.clone(),
-        outcome: report.outcome.code().to_owned(),
-        at: report.at,
-        sequence: i64::try_from(report.sequence)
-            .map_err(|_| PassageError::Invalid("sequence is too large"))?,
-    };
-    let mut write = state.store.write().await?;
-    if let Some(stored) = write.door_report(report.transaction).await? {
-        return if stored == row {
-            Ok(())
-        } else {
-            Err(PassageError::Conflict)
-        };
-    }
-    let passage = write
-        .passage(report.transaction)
-        .await?
-        .filter(|passage| passage.gate == *gate);
-    let ordered = passage.as_ref().is_some_and(|passage| {
-        passage.verdict == Verdict::Grant
-            || passage
-                .review
-                .as_ref()
-                .is_some_and(|review| review.verdict == Verdict::Grant)
-    });
-    let released = report.outcome == DoorOutcome::Released;
-    if released && !ordered {
-        tracing::error!(%gate, transaction = %report.transaction, "a door reports a release that was never granted");
-    }
-    let now = state.clock.now();
-    let entry = Entry {
-        gate: Some(gate.to_string()),
-        seq: Some(report.sequence),
-        about: Some(report.transaction.to_string()),
-        decision: Some(row.outcome.clone()),
-        reason: (released && !ordered).then(|| "not_granted".to_owned()),
-        ..audit::entry("door", now)?
-    };
-    let index = audit::append(state, &mut write, entry, None).await?;
-    write.door_report_insert(&row, index).await?;
-    write.commit().await?;
-    state.logged_at(now);
-    state.announce(report.transaction);
-    Ok(())
 }
 
 /// Passages with a log index below `before`, newest first.

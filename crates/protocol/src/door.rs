@@ -81,3 +81,28 @@ pub struct DoorReport {
     /// Increases by one per report of this agent, across restarts.
     pub sequence: u64,
 }
+
+/// A door report as the exact text that the gate signed, by the key that signs its events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedDoorReport {
+    /// [`crate::PROTOCOL_VERSION`].
+    pub version: u16,
+    /// Which gate.
+    pub gate: GateId,
+    /// The key, as in signed notes; its name is [`crate::GateEvent::key_name`].
+    pub key: String,
+    /// Signed note of two lines: [`Self::PURPOSE`], and a [`DoorReport`] as JSON.
+    pub note: String,
+}
+
+impl SignedDoorReport {
+    /// The first line, so that no other signed text can be taken for a door report.
+    pub const PURPOSE: &'static str = "sallyport/door-report/1";
+
+    /// The text to be signed, of a [`DoorReport`] as JSON in one line.
+    #[must_use]
+    pub fn text(json: &str) -> String {
+        format!("{}\n{json}\n", Self::PURPOSE)
+    }
+}

@@ -11,7 +11,9 @@ mod model_change;
 mod passage;
 mod probe;
 
-pub use door::{DOOR_ORDER_LIFETIME_MS, DoorOrder, DoorOutcome, DoorReport, SignedDoorOrder};
+pub use door::{
+    DOOR_ORDER_LIFETIME_MS, DoorOrder, DoorOutcome, DoorReport, SignedDoorOrder, SignedDoorReport,
+};
 pub use enrolment::{
     EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission, FailedAcquisition,
 };
@@ -42,7 +44,7 @@ pub mod paths {
     pub const RENEW: &str = "/gate/v1/renew";
     /// POST [`crate::PassageRequest`], answered with [`crate::PassageDecision`].
     pub const PASSAGE: &str = "/gate/v1/passage";
-    /// POST [`crate::DoorReport`]; idempotent by transaction.
+    /// POST [`crate::SignedDoorReport`], or [`crate::DoorReport`] from gates that do not sign; idempotent by transaction.
     pub const DOOR_REPORT: &str = "/gate/v1/door-report";
     /// POST [`crate::FailedAcquisition`]; idempotent by transaction.
     pub const FAILED_ACQUISITION: &str = "/gate/v1/failed-acquisition";

@@ -24,7 +24,8 @@ use sallyport_protocol::{
     EnrolmentSample, EnrolmentSubmission, FailedAcquisition, GateEvent, GateEventBody, Heartbeat,
     HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, LifeSafetySource, LogSeen,
     PROTOCOL_VERSION, PassageDecision, PassageRequest, Probe, Reencoded, ReencodingResult,
-    ReencodingTask, RenewRequest, Sealed, SignedDoorOrder, SignedGateEvent, SuccessorProbes,
+    ReencodingTask, RenewRequest, Sealed, SignedDoorOrder, SignedDoorReport, SignedGateEvent,
+    SuccessorProbes,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -182,6 +183,15 @@ fn reports() {
             outcome: DoorOutcome::Released,
             at: at(),
             sequence: 1,
+        }],
+    );
+    message(
+        "signed_door_report",
+        &[SignedDoorReport {
+            version: PROTOCOL_VERSION,
+            gate: gate(),
+            key: "k".to_owned(),
+            note: "n".to_owned(),
         }],
     );
     message(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sallyport_domain::Timestamp;
-use sallyport_protocol::{DegradedCause, Heartbeat, HeartbeatAnswer, PROTOCOL_VERSION};
+use sallyport_protocol::{DegradedCause, Heartbeat, HeartbeatAnswer, PROTOCOL_VERSION, paths};
 
 use super::Shared;
 use crate::event::AgentEvent;
@@ -47,7 +47,11 @@ fn deliver_all(shared: &Shared, told: &mut BTreeSet<u64>) -> Result<(), ()> {
             }
         };
         after = pending.number;
-        match shared.uplink.report(pending.path, &pending.json) {
+        let signed = (pending.path == paths::DOOR_REPORT)
+            .then(|| shared.journal.signed_door_report(&pending.json))
+            .flatten();
+        let json = signed.as_deref().unwrap_or(&pending.json);
+        match shared.uplink.report(pending.path, json) {
             Ok(()) => {
                 if let Err(error) = shared.spool.delivered(pending.number) {
                     tracing::error!("{error}");

@@ -27,7 +27,7 @@ use sallyport_gate::state::{Identity, StateFolder};
 use sallyport_protocol::{
     DoorOrder, DoorReport, FailedAcquisition, GateEvent, Heartbeat, HeartbeatAnswer, JoinAnswer,
     JoinRequest, JoinToken, PassageDecision, PassageRequest, RenewRequest, SignedDoorOrder,
-    SignedGateEvent, paths,
+    SignedDoorReport, SignedGateEvent, paths,
 };
 use sallyport_transparency::{Note, NoteSigner, VerifierKey};
 use sha2::{Digest as _, Sha256};
@@ -416,7 +416,13 @@ fn respond(
             Some((500, Vec::new()))
         }
         ("POST", paths::DOOR_REPORT) => {
-            seen.doors.push(serde_json::from_slice(body).unwrap());
+            let signed: SignedDoorReport = serde_json::from_slice(body).unwrap();
+            let key = VerifierKey::parse(&signed.key).unwrap();
+            assert_eq!(key.name(), GateEvent::key_name(&signed.gate));
+            let note = Note::parse(signed.note.as_bytes()).unwrap();
+            let report = note.verify(&[key]).unwrap();
+            let report = report.strip_prefix(SignedDoorReport::PURPOSE).unwrap();
+            seen.doors.push(serde_json::from_str(report).unwrap());
             Some((204, Vec::new()))
         }
         ("POST", paths::FAILED_ACQUISITION) => {

@@ -311,6 +311,20 @@ impl Write<'_> {
         .transpose()
     }
 
+    /// The largest number of a gate's door reports; 0 without any.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn door_report_newest(&mut self, gate: &GateId) -> Result<u64, StoreError> {
+        let row =
+            sqlx::query("SELECT COALESCE(MAX(sequence), 0) FROM door_report WHERE gate_id = $1")
+                .bind(gate.to_string())
+                .fetch_one(&mut *self.transaction)
+                .await?;
+        u64::try_from(row.try_get::<i64, _>(0)?)
+            .map_err(|_| StoreError::Corrupt("door_report.sequence"))
+    }
+
     /// Adds a door report, and notes the outcome at its passage; `false` when there is no such passage.
     ///
     /// # Errors

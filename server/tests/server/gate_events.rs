@@ -3,8 +3,8 @@
 
 use sallyport_domain::{GateId, Role, TransactionId};
 use sallyport_protocol::{
-    DegradedCause, GateEvent, GateEventBody, LifeSafetySource, PROTOCOL_VERSION, SignedGateEvent,
-    SpotDecision, paths,
+    DegradedCause, DoorOutcome, DoorReport, GateEvent, GateEventBody, LifeSafetySource,
+    PROTOCOL_VERSION, SignedDoorReport, SignedGateEvent, SpotDecision, paths,
 };
 use sallyport_server::clock::Clock as _;
 use sallyport_server::gate_events;
@@ -101,6 +101,132 @@ async fn told(rig: &Rig) -> Vec<String> {
             )
         })
         .collect()
+}
+
+/// A door report as the agent signs it.
+fn door(
+    journal: &Journal,
+    gate: &Gate,
+    rig: &Rig,
+    transaction: TransactionId,
+    sequence: u64,
+) -> SignedDoorReport {
+    let report = DoorReport {
+        version: PROTOCOL_VERSION,
+        transaction,
+        gate: gate.id.clone(),
+        outcome: DoorOutcome::Fault,
+        at: rig.clock.now(),
+        sequence,
+    };
+    SignedDoorReport {
+        version: PROTOCOL_VERSION,
+        gate: gate.id.clone(),
+        key: journal.signer.verifier().to_string(),
+        note: journal
+            .signer
+            .sign(&SignedDoorReport::text(
+                &serde_json::to_string(&report).unwrap(),
+            ))
+            .unwrap(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_exchanged_or_unsigned_door_report_is_an_entry_once_and_no_report_is_lost() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    let passage: Vec<TransactionId> = (0..9).map(|number| rig.transaction(number)).collect();
+    let journal = Journal::new(&gate, 1);
+    let send =
+        async |report: &SignedDoorReport| gate.client.post(paths::DOOR_REPORT, report).await.status;
+    let faults = async || -> Vec<String> {
+        let rows = rig.state.store.log_entries(0, 1_000).await.unwrap();
+        rows.iter()
+            .map(|(_, bytes)| Entry::from_bytes(bytes).unwrap())
+            .filter(|entry| {
+                ["door", "gate_sequence", "gate_event_key"].contains(&entry.kind.as_str())
+            })
+            .map(|entry| {
+                format!(
+                    "{} {} {}",
+                    entry.seq.unwrap_or_default(),
+                    entry.reason.clone().unwrap_or(entry.kind),
+                    if entry.gate_sig.is_some() {
+                        "signed"
+                    } else {
+                        ""
+                    }
+                )
+            })
+            .collect()
+    };
+    // A gate that begins to sign goes on counting.
+    let plain = DoorReport {
+        version: PROTOCOL_VERSION,
+        transaction: passage[0],
+        gate: gate.id.clone(),
+        outcome: DoorOutcome::Fault,
+        at: rig.clock.now(),
+        sequence: 1,
+    };
+    assert_eq!(
+        gate.client.post(paths::DOOR_REPORT, &plain).await.status,
+        204
+    );
+    let second = door(&journal, &gate, &rig, passage[1], 2);
+    assert_eq!(send(&second).await, 204);
+    assert_eq!(send(&second).await, 204, "a retry");
+    assert_eq!(
+        faults().await,
+        ["1 door ", "0 gate_event_key ", "2 door signed"]
+    );
+    // 3 and 4 are missing; 3 comes late; another 5; and another story about a passage.
+    assert_eq!(send(&door(&journal, &gate, &rig, passage[5], 5)).await, 204);
+    assert_eq!(send(&door(&journal, &gate, &rig, passage[3], 3)).await, 204);
+    assert_eq!(send(&door(&journal, &gate, &rig, passage[6], 5)).await, 204);
+    let other_story = door(&journal, &gate, &rig, passage[5], 6);
+    for _ in 0..3 {
+        assert_eq!(send(&other_story).await, 409);
+    }
+    // Without the signature.
+    let unsigned = DoorReport {
+        transaction: passage[7],
+        sequence: 6,
+        ..plain.clone()
+    };
+    assert_eq!(
+        gate.client.post(paths::DOOR_REPORT, &unsigned).await.status,
+        204
+    );
+    assert_eq!(
+        faults().await[3..],
+        [
+            "5 gap signed",
+            "5 door signed",
+            "3 late signed",
+            "3 door signed",
+            "5 duplicate_differs signed",
+            "5 door signed",
+            "6 passage_differs signed",
+            "6 unsigned ",
+            "6 gap ",
+            "6 door ",
+        ]
+    );
+    // Another gate's key, a changed text, a number that cannot be: nothing is recorded.
+    let before = faults().await;
+    let mut changed = door(&journal, &gate, &rig, passage[8], 7);
+    changed.note = changed.note.replace("fault", "released");
+    assert_eq!(send(&changed).await, 400);
+    let mut foreign = door(&journal, &gate, &rig, passage[8], 7);
+    foreign.key = NoteSigner::new("sallyport/gate-events/other", &[1; 32])
+        .unwrap()
+        .verifier()
+        .to_string();
+    assert_eq!(send(&foreign).await, 400);
+    assert_eq!(send(&door(&journal, &gate, &rig, passage[8], 0)).await, 400);
+    assert_eq!(faults().await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
