@@ -27,6 +27,7 @@ use crate::inbox::Inbox;
 use crate::journal::Journal;
 use crate::life_safety::{self, LifeSafetyParts, Ongoing};
 use crate::observe::Observer;
+use crate::release_order::{ReleaseOrderError, ReleaseOrders};
 use crate::renewal::Renewer;
 use crate::seal::{SealError, SealingKey};
 use crate::spool::{Spool, SpoolDisk, SpoolError, SpoolLimits};
@@ -47,6 +48,9 @@ pub enum StartError {
     /// The door guard.
     #[error(transparent)]
     Guard(#[from] GuardError),
+    /// Orders to free the doors.
+    #[error(transparent)]
+    ReleaseOrder(#[from] ReleaseOrderError),
     /// The sealing key.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -122,6 +126,8 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     /// The release for life safety that goes on.
     pub(crate) ongoing: Ongoing,
+    /// Orders of a supervisor to free the doors.
+    pub(crate) release_orders: ReleaseOrders,
     pub(crate) inbox: Arc<Inbox<Note>>,
     pub(crate) board: Arc<HealthBoard>,
     pub(crate) stage: Arc<Stage>,
@@ -270,6 +276,11 @@ impl Agent {
         )?);
         let nonces = UsedNonces::open(&parts.state.door_nonces()).map_err(GuardError::from)?;
         let guard = DoorGuard::new(identity.gate.clone(), &identity.answer.door_key, nonces)?;
+        let release_orders = ReleaseOrders::open(
+            parts.state.root(),
+            &identity.gate,
+            &identity.answer.door_key,
+        )?;
         let sealing = SealingKey::from_base64(&identity.answer.sealing_key)?;
         let face_cameras = parts.cameras.len();
         let mut cameras = parts.cameras;
@@ -285,7 +296,8 @@ impl Agent {
                 spool.clone(),
                 parts.deps.clone(),
             )?,
-            ongoing: Ongoing::default(),
+            ongoing: Ongoing::taken_up(parts.state.root(), release_orders.standing()),
+            release_orders,
             spool,
             witness: GateWitness::open(
                 &parts.state.witness(),

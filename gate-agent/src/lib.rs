@@ -19,6 +19,7 @@ pub mod join;
 pub mod journal;
 pub mod life_safety;
 pub mod observe;
+pub mod release_order;
 pub mod renewal;
 pub mod seal;
 pub mod spool;

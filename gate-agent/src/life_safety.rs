@@ -1,4 +1,5 @@
-//! Release for life safety: the fire alarm's input frees the doors, with no grant, no server, no network, no log and no free disk.
+//! Release for life safety: the fire alarm's input frees the doors, with no grant, no server, no network, no log and no free disk. So do
+//! an officer at the gate machine and, through the server, a supervisor ([`crate::release_order`]).
 //!
 //! The doors of a real site are freed by hardware, with this software dead. What is here reads the same input, sets its own doors free,
 //! says so at once, and then writes it down: begin and end reach the audit log as soon as the server is there. It never invents a grant.
@@ -228,6 +229,7 @@ pub fn leave_note(state: &Path, name: TransactionId, note: &SpotNote) -> io::Res
 pub struct Ongoing {
     release: Mutex<Option<TransactionId>>,
     request: Mutex<Option<ReleaseRequest>>,
+    ordered: Mutex<Option<ReleaseRequest>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -235,6 +237,27 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Ongoing {
+    /// What stood when the agent ended: an officer's request in the state folder, and what a supervisor ordered.
+    #[must_use]
+    pub fn taken_up(state: &Path, ordered: Option<ReleaseRequest>) -> Self {
+        Self {
+            release: Mutex::default(),
+            request: Mutex::new(read_request(state)),
+            ordered: Mutex::new(ordered),
+        }
+    }
+
+    /// A supervisor orders a release through the console, or (`None`) its end.
+    pub fn order(&self, request: Option<ReleaseRequest>) {
+        *locked(&self.ordered) = request;
+    }
+
+    /// What a supervisor ordered and did not end.
+    #[must_use]
+    pub fn ordered(&self) -> Option<ReleaseRequest> {
+        locked(&self.ordered).clone()
+    }
+
     /// The release that goes on now.
     #[must_use]
     pub fn release(&self) -> Option<TransactionId> {
@@ -361,10 +384,13 @@ impl<'a> Watch<'a> {
         }
         self.journal
             .degraded(DegradedCause::FireInput, line == Line::Broken);
-        let request = locked(&self.ongoing.request).clone();
-        let wanted = match (line, &request) {
+        let here = locked(&self.ongoing.request).clone();
+        let request = here
+            .map(|request| (LifeSafetySource::Officer, request))
+            .or_else(|| Some((LifeSafetySource::Console, self.ongoing.ordered()?)));
+        let wanted = match (line, request) {
             (Line::Alarm, _) => Some((LifeSafetySource::FireInput, None)),
-            (_, Some(request)) => Some((LifeSafetySource::Officer, Some(request.clone()))),
+            (_, Some((source, request))) => Some((source, Some(request))),
             (Line::Broken, None) if self.parts.on_fault == OnFault::Release => {
                 Some((LifeSafetySource::InputFault, None))
             }

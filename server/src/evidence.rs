@@ -100,6 +100,7 @@ impl Wanted<'_> {
                         | "gate_degraded"
                         | "gate_sequence"
                         | "life_safety_release"
+                        | "life_safety_order"
                         | "log_alarm"
                         | "server_started"
                 ))

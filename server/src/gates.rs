@@ -411,6 +411,7 @@ pub async fn heartbeat(
         checkpoint: log.checkpoint,
         proof: log.proof,
         log_fault: log.fault,
+        release: state.release_orders.for_gate(&gate.id, now),
     })
 }
 

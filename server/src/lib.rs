@@ -35,6 +35,7 @@ pub mod profiles;
 pub mod promises;
 pub mod refusals;
 pub mod registry;
+pub mod release_orders;
 pub mod replicas;
 pub mod reports;
 pub mod retention;

@@ -15,8 +15,8 @@ use crate::config::Config;
 use crate::state::AppState;
 use crate::{
     audit, console, enrolments, gate_api, hardening, installation, monitor, officers, outside,
-    presence, profiles, promises, refusals, registry, replicas, retention, rights, streams, tls,
-    witness,
+    presence, profiles, promises, refusals, registry, release_orders, replicas, retention, rights,
+    streams, tls, witness,
 };
 
 /// Enrolments are looked after this often.
@@ -198,6 +198,7 @@ async fn chores(state: AppState, mut stop: watch::Receiver<bool>) {
                 if let Err(error) = witness::publish(&state).await {
                     tracing::error!(error = %error, "no checkpoint could be signed and stored");
                 }
+                release_orders::catch_up(&state).await;
                 let watched = async {
                     refusals::flush(&state).await?;
                     presence::look(&state).await?;

@@ -78,6 +78,8 @@ pub struct Inner {
     pub watch: LogWatch,
     /// Releases for life safety that go on or ended lately, for the console's pages.
     releases: RwLock<Vec<ReleaseRow>>,
+    /// Supervisors' orders to free doors.
+    pub release_orders: crate::release_orders::Orders,
     /// Refusals that are being counted before they are logged.
     pub refusals: Refusals,
     /// Records of people that were opened since the start.
@@ -156,6 +158,7 @@ impl AppState {
             live: broadcast::Sender::new(LIVE_CAPACITY),
             watch: LogWatch::default(),
             releases: RwLock::default(),
+            release_orders: crate::release_orders::Orders::default(),
             refusals: Refusals::default(),
             opened: AtomicU64::new(0),
             guessing: Guessing::default(),

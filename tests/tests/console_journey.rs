@@ -202,6 +202,7 @@ async fn an_officer_sets_up_signs_in_reviews_and_signs_out() {
         ("log", "log"),
         ("gates", "gates"),
         ("consultations", "consultations"),
+        ("release", "release"),
         ("nowhere", "not-found"),
     ] {
         browser
@@ -212,6 +213,18 @@ async fn an_officer_sets_up_signs_in_reviews_and_signs_out() {
         browser.wait("h1").await.unwrap();
         checked(&browser, name, &shots).await;
     }
+    // The enrolment station never asks for orders: the supervisor is told that nothing was freed.
+    let release = live.join("release").unwrap();
+    browser.client.goto(release.as_str()).await.unwrap();
+    let reason = "#reason-station";
+    browser.fill(reason, "smoke in the corridor").await.unwrap();
+    browser
+        .click("form[action='/release/station'] button")
+        .await
+        .unwrap();
+    browser.wait(".message.bad").await.unwrap();
+    checked(&browser, "release-silent", &shots).await;
+    assert!(browser.text().await.unwrap().contains("NOTHING WAS FREED"));
     browser.client.goto(live.as_str()).await.unwrap();
     browser.click(".who button").await.unwrap();
     browser

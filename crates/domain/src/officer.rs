@@ -51,6 +51,8 @@ pub enum Act {
     Configure,
     /// Rotate keys, make and restore backups.
     ManageKeys,
+    /// Free a gate's doors for life safety, and end that.
+    ReleaseDoors,
     /// Close the next-day review of a break-glass use.
     ReviewBreakGlass,
 }
@@ -97,7 +99,9 @@ impl Role {
                 Self::GateOfficer | Self::Enroller | Self::Supervisor | Self::Auditor
             ),
             Act::ProposeEnrolment => matches!(self, Self::Enroller),
-            Act::DecideEnrolment | Act::DecideChange => matches!(self, Self::Supervisor),
+            Act::DecideEnrolment | Act::DecideChange | Act::ReleaseDoors => {
+                matches!(self, Self::Supervisor)
+            }
             Act::ProposeChange => matches!(self, Self::Enroller | Self::GateOfficer),
             Act::ReadLog => matches!(
                 self,
@@ -123,7 +127,7 @@ impl Role {
 
 impl Act {
     /// All acts.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::WatchGates,
         Self::ReviewPassage,
         Self::ConsultSubject,
@@ -137,6 +141,7 @@ impl Act {
         Self::ManageOfficers,
         Self::Configure,
         Self::ManageKeys,
+        Self::ReleaseDoors,
         Self::ReviewBreakGlass,
     ];
 }

@@ -115,6 +115,8 @@ pub enum LifeSafetySource {
     InputFault,
     /// An officer at the gate machine.
     Officer,
+    /// A supervisor through the console.
+    Console,
 }
 
 impl LifeSafetySource {
@@ -125,6 +127,7 @@ impl LifeSafetySource {
             Self::FireInput => "fire_input",
             Self::InputFault => "fire_input_fault",
             Self::Officer => "officer",
+            Self::Console => "console",
         }
     }
 }

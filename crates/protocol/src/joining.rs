@@ -188,6 +188,9 @@ pub struct HeartbeatAnswer {
     /// The server itself found its log changed, a sentence for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_fault: Option<String>,
+    /// A supervisor's order to free the doors for life safety, or to end that; the same in each answer until it is void.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<crate::SignedReleaseOrder>,
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod joining;
 mod model_change;
 mod passage;
 mod probe;
+mod release;
 
 pub use door::{
     DOOR_ORDER_LIFETIME_MS, DoorOrder, DoorOutcome, DoorReport, SignedDoorOrder, SignedDoorReport,
@@ -30,6 +31,7 @@ pub use model_change::{
 };
 pub use passage::{PassageDecision, PassageRequest, ProtocolError, Sealed};
 pub use probe::{Probe, ProbeError};
+pub use release::{RELEASE_ORDER_LIFETIME_MS, ReleaseAction, ReleaseOrder, SignedReleaseOrder};
 
 /// Version of these messages; the server refuses others with status 400 and says which it speaks.
 ///

@@ -25,7 +25,7 @@ use sallyport_protocol::{
     HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, LifeSafetySource, LogSeen,
     PROTOCOL_VERSION, PassageDecision, PassageRequest, Probe, Reencoded, ReencodingResult,
     ReencodingTask, RenewRequest, Sealed, SignedDoorOrder, SignedDoorReport, SignedGateEvent,
-    SuccessorProbes,
+    SignedReleaseOrder, SuccessorProbes,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -351,6 +351,10 @@ fn joining_and_heartbeats() {
         checkpoint: Some("note".to_owned()),
         proof: vec!["AAAA".to_owned()],
         log_fault: None,
+        release: Some(SignedReleaseOrder {
+            order: "{}".to_owned(),
+            signature: "AAAA".to_owned(),
+        }),
     };
     parses::<HeartbeatAnswer>("heartbeat_answer", &serde_json::to_vec(&answer).unwrap());
 }

@@ -106,6 +106,8 @@ pub(super) fn heartbeats(shared: &Arc<Shared>, state: &StateFolder, every: Durat
         let mut at_once = false;
         match shared.uplink.heartbeat(&heartbeat) {
             Ok(answer) => {
+                // Before everything else that an answer means.
+                obey(shared, &answer);
                 if failing {
                     tracing::info!("the server answers again");
                 }
@@ -135,6 +137,28 @@ pub(super) fn heartbeats(shared: &Arc<Shared>, state: &StateFolder, every: Durat
         }
         if shared.stop.is_set() {
             return;
+        }
+    }
+}
+
+/// A supervisor's order to free the doors, or to end that.
+fn obey(shared: &Shared, answer: &HeartbeatAnswer) {
+    let Some(order) = &answer.release else {
+        return;
+    };
+    match shared
+        .release_orders
+        .take(order, answer.now, &shared.ongoing)
+    {
+        Ok(true) => {
+            tracing::error!("a supervisor's order about a release for life safety is obeyed")
+        }
+        Ok(false) => {}
+        Err(error) => {
+            tracing::error!("{error}");
+            shared.emit(AgentEvent::Trouble {
+                problem: error.to_string(),
+            });
         }
     }
 }

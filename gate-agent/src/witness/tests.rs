@@ -42,6 +42,7 @@ impl Log {
             checkpoint: Some(sign_checkpoint(&checkpoint, &Self::signer()).unwrap()),
             proof: proof.into_iter().map(Hash::to_base64).collect(),
             log_fault: None,
+            release: None,
         }
     }
 }

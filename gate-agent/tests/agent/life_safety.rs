@@ -15,7 +15,9 @@ use sallyport_gate::life_safety::{
     ask, leave_note,
 };
 use sallyport_gate::spool::{FileDisk, Spool, SpoolLimits};
-use sallyport_protocol::{DegradedCause, GateEvent, GateEventBody, LifeSafetySource, SpotDecision};
+use sallyport_protocol::{
+    DegradedCause, GateEvent, GateEventBody, LifeSafetySource, ReleaseAction, SpotDecision,
+};
 use sha2::{Digest as _, Sha256};
 
 use crate::gate::{Gate, policy};
@@ -189,6 +191,56 @@ fn a_restart_in_the_middle_keeps_the_release_and_names_it_once() {
         .map(|event| event.epoch)
         .collect();
     assert!(epochs[0] < epochs[1], "{epochs:?}");
+}
+
+#[test]
+fn a_supervisors_order_frees_the_doors_stands_over_a_restart_and_ends_by_another() {
+    let mut gate = Gate::start(Behaviour::Grant);
+    gate.server
+        .seen(|seen| seen.release = Some(ReleaseAction::Free));
+    gate.until(freed);
+    let events = reported(&gate, |body| {
+        matches!(body, GateEventBody::LifeSafetyBegan { .. })
+    });
+    let began = events.iter().find_map(|event| match &event.body {
+        GateEventBody::LifeSafetyBegan {
+            source,
+            officer,
+            reason,
+            found,
+            ..
+        } => Some((*source, officer.clone(), reason.clone(), *found)),
+        _ => None,
+    });
+    let officer = "0192f0c4-7b3a-7c1d-9f00-000000000001".to_owned();
+    let reason = "smoke in the corridor".to_owned();
+    assert_eq!(
+        began,
+        Some((LifeSafetySource::Console, officer, reason, false))
+    );
+    // The fire alarm comes and goes meanwhile; the order still stands.
+    gate.server.seen(|seen| seen.release = None);
+    gate.fire(true);
+    gate.until(|event| matches!(event, AgentEvent::Heartbeat));
+    gate.fire(false);
+    gate.until(|event| matches!(event, AgentEvent::Heartbeat));
+    gate.end();
+    gate.restart(policy());
+    gate.until(freed);
+    gate.until(|event| matches!(event, AgentEvent::Heartbeat));
+    assert!(marker(gate.folder.path()).exists());
+    gate.server
+        .seen(|seen| seen.release = Some(ReleaseAction::End));
+    gate.until(restored);
+    let events = reported(&gate, |body| {
+        matches!(body, GateEventBody::LifeSafetyEnded { .. })
+    });
+    assert_chained(&gate);
+    let began = events
+        .iter()
+        .filter(|event| matches!(event.body, GateEventBody::LifeSafetyBegan { .. }));
+    assert_eq!(began.count(), 1);
+    assert_eq!(gate.releases(), 0, "no grant is invented");
 }
 
 #[test]

@@ -26,8 +26,9 @@ use sallyport_gate::join::{Again, join};
 use sallyport_gate::state::{Identity, StateFolder};
 use sallyport_protocol::{
     DoorOrder, DoorReport, FailedAcquisition, GateEvent, Heartbeat, HeartbeatAnswer, JoinAnswer,
-    JoinRequest, JoinToken, PassageDecision, PassageRequest, RenewRequest, SignedDoorOrder,
-    SignedDoorReport, SignedGateEvent, paths,
+    JoinRequest, JoinToken, PassageDecision, PassageRequest, RELEASE_ORDER_LIFETIME_MS,
+    ReleaseAction, ReleaseOrder, RenewRequest, SignedDoorOrder, SignedDoorReport, SignedGateEvent,
+    SignedReleaseOrder, paths,
 };
 use sallyport_transparency::{Note, NoteSigner, VerifierKey};
 use sha2::{Digest as _, Sha256};
@@ -67,6 +68,8 @@ pub(crate) struct Seen {
     pub(crate) joins: Vec<JoinRequest>,
     /// The network is cut: every connection breaks.
     pub(crate) cut: bool,
+    /// A supervisor's order in the answers to heartbeats.
+    pub(crate) release: Option<ReleaseAction>,
     /// Reports are answered with 500.
     pub(crate) reports_fail: bool,
     /// Officers' answers, by transaction.
@@ -263,6 +266,7 @@ impl FakeServer {
                 failures: Vec::new(),
                 joins: Vec::new(),
                 cut: false,
+                release: None,
                 reports_fail: false,
                 reviews: HashMap::new(),
                 clients_without_certificate: 0,
@@ -409,6 +413,7 @@ fn respond(
                 checkpoint: None,
                 proof: Vec::new(),
                 log_fault: seen.log_fault.clone(),
+                release: seen.release.map(|action| release_order(action, authority)),
             };
             Some((200, serde_json::to_vec(&answer).unwrap()))
         }
@@ -506,6 +511,26 @@ fn passage(body: &[u8], seen: &mut Seen, authority: &Authority) -> Option<(u16, 
         return None;
     }
     Some((200, serde_json::to_vec(&decision).unwrap()))
+}
+
+/// A supervisor's order, as the server signs it.
+fn release_order(action: ReleaseAction, authority: &Authority) -> SignedReleaseOrder {
+    let now = wall();
+    let order = serde_json::to_string(&ReleaseOrder {
+        purpose: ReleaseOrder::PURPOSE.to_owned(),
+        gate: "front-in".parse().unwrap(),
+        order: TransactionId::new(now, [3; 10]),
+        action,
+        officer: "0192f0c4-7b3a-7c1d-9f00-000000000001".to_owned(),
+        reason: "smoke in the corridor".to_owned(),
+        issued_at: now,
+        not_after: now.plus_millis(RELEASE_ORDER_LIFETIME_MS),
+    })
+    .unwrap();
+    SignedReleaseOrder {
+        signature: STANDARD.encode(authority.signer.sign(order.as_bytes()).to_bytes()),
+        order,
+    }
 }
 
 fn decide(

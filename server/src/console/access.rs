@@ -98,6 +98,8 @@ const ROUTES: &[(&str, Need)] = &[
         "POST /enrolment-orders/{id}/close",
         Need::Any(&[Act::ProposeEnrolment, Act::DecideEnrolment]),
     ),
+    ("GET /release", Need::Any(&[Act::ReleaseDoors])),
+    ("POST /release/{gate}", Need::Any(&[Act::ReleaseDoors])),
     ("GET /log", Need::Any(&[Act::ReadLog])),
     ("GET /log/alarms", Need::Any(&[Act::ReadLog])),
     (
@@ -116,12 +118,13 @@ pub fn need(method: &str, path: &str) -> Option<Need> {
 }
 
 /// Pages of the navigation: path, its words, and its name in [`super::view::Page::current`].
-const PAGES: [(&str, &str, &str); 6] = [
+const PAGES: [(&str, &str, &str); 7] = [
     ("/", "Live", "live"),
     ("/enrolments", "Enrolments", "enrolments"),
     ("/log", "Audit log", "log"),
     ("/gates", "Gates", "gates"),
     ("/consultations", "Consultations", "consultations"),
+    ("/release", "Release", "release"),
     ("/account", "Account", "account"),
 ];
 

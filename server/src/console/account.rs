@@ -263,6 +263,7 @@ const fn words(act: Act) -> &'static str {
         Act::ManageOfficers => "Make, change and end officers' accounts",
         Act::Configure => "Change profile, policies and settings",
         Act::ManageKeys => "Rotate keys, make and restore backups",
+        Act::ReleaseDoors => "Free a gate's doors for life safety, and end that",
         Act::ReviewBreakGlass => "Close the review of an emergency use",
     }
 }

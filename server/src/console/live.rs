@@ -51,15 +51,21 @@ fn releases(state: &AppState) -> Vec<Release> {
             gate: row.gate,
             began: date_and_time(state, row.began_at),
             ended: row.ended_at.map(|at| date_and_time(state, at)),
-            source: match row.source.as_str() {
-                "fire_input" => "fire alarm",
-                "fire_input_fault" => "fire alarm's line broken",
-                "officer" => "officer at the gate",
-                _ => "unknown cause",
-            },
+            source: source_words(&row.source),
             index: row.began_index,
         })
         .collect()
+}
+
+/// What frees doors, in words.
+pub(super) fn source_words(code: &str) -> &'static str {
+    match code {
+        "fire_input" => "fire alarm",
+        "fire_input_fault" => "fire alarm's line broken",
+        "officer" => "officer at the gate",
+        "console" => "supervisor through the console",
+        _ => "unknown cause",
+    }
 }
 
 /// The page. Seeing it is the officer's duty at the gate, and one entry of the log says so.

@@ -11,6 +11,7 @@ mod live;
 mod pages;
 mod passage;
 mod quotas;
+mod release;
 mod second;
 mod slip;
 mod view;
@@ -41,6 +42,8 @@ pub fn router(state: AppState) -> Router {
         .route("/gates", get(pages::gates))
         .route("/consultations", get(quotas::page))
         .route("/consultations/raise", post(quotas::raise))
+        .route("/release", get(release::page))
+        .route("/release/{gate}", post(release::order))
         .route("/enrolments", get(enrolments::list).post(enrolments::open))
         .route(
             "/enrolments/{id}",

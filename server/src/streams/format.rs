@@ -138,7 +138,9 @@ impl Severity {
 
 fn severity(entry: &Entry) -> Severity {
     match entry.kind.as_str() {
-        "log_alarm" | "life_safety_release" | "gate_sequence" => Severity::Alarm,
+        "log_alarm" | "life_safety_release" | "life_safety_order" | "gate_sequence" => {
+            Severity::Alarm
+        }
         "door" if entry.reason.as_deref() == Some("not_granted") => Severity::Alarm,
         "clock" | "gate_degraded" | "officer_at_gate" | "gate_lost" | "gate_revoked"
         | "keys_rotated" | "subject_removed" | "export" | "promise_missed" | "stream_lost" => {

@@ -15,7 +15,7 @@ use crate::common::{Answer, Gate, Rig};
 use crate::coverage::Browser;
 
 /// Signs as the agent's journal does.
-struct Journal {
+pub(crate) struct Journal {
     signer: NoteSigner,
     gate: GateId,
     sequence: u64,
@@ -23,7 +23,7 @@ struct Journal {
 }
 
 impl Journal {
-    fn new(gate: &Gate, seed: u8) -> Self {
+    pub(crate) fn new(gate: &Gate, seed: u8) -> Self {
         Self {
             signer: NoteSigner::new(&GateEvent::key_name(&gate.id), &[seed; 32]).unwrap(),
             gate: gate.id.clone(),
@@ -68,6 +68,40 @@ fn began(release: TransactionId) -> GateEventBody {
         reason: String::new(),
         found: false,
     }
+}
+
+/// The gate says that it obeyed a supervisor.
+pub(crate) async fn freed_by_console(
+    rig: &Rig,
+    gate: &Gate,
+    journal: &mut Journal,
+    release: TransactionId,
+) {
+    let body = GateEventBody::LifeSafetyBegan {
+        release,
+        source: LifeSafetySource::Console,
+        doors: vec!["front-in".to_owned()],
+        officer: "0192f0c4-7b3a-7c1d-9f00-000000000001".to_owned(),
+        reason: "smoke".to_owned(),
+        found: false,
+    };
+    let event = journal.event(rig, body);
+    assert_eq!(send(gate, &event).await.status, 204);
+}
+
+/// The gate says that its doors obey grants again.
+pub(crate) async fn restored(
+    rig: &Rig,
+    gate: &Gate,
+    journal: &mut Journal,
+    release: TransactionId,
+) {
+    let body = GateEventBody::LifeSafetyEnded {
+        release,
+        found: false,
+    };
+    let event = journal.event(rig, body);
+    assert_eq!(send(gate, &event).await.status, 204);
 }
 
 fn missing(cause: DegradedCause) -> GateEventBody {

@@ -33,6 +33,7 @@ mod outside;
 mod passages;
 mod promises;
 mod registry;
+mod release;
 mod reports;
 mod retention;
 mod reviews;

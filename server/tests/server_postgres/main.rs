@@ -54,6 +54,8 @@ mod passages;
 mod promises;
 #[path = "../server/registry.rs"]
 mod registry;
+#[path = "../server/release.rs"]
+mod release;
 mod replicas;
 #[path = "../server/reports.rs"]
 mod reports;
