@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod console;
 pub mod consultations;
+pub mod demographics;
 pub mod door_reports;
 mod enrolment;
 pub mod enrolments;

@@ -27,7 +27,8 @@ use sallyport_server::config::Config;
 use sallyport_server::keys;
 use sallyport_server::state::AppState;
 use sallyport_server::{
-    consultations, gates, hardening, installation, officers, registry, serve, templates,
+    consultations, demographics, gates, hardening, installation, officers, registry, serve,
+    templates,
 };
 use zeroize::Zeroizing;
 
@@ -231,6 +232,18 @@ enum Registry {
         subject: SubjectId,
         /// Name of the wing.
         wing: Option<String>,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Record the demographic group that a person stated, or remove it. Only for referral rates by group in the monthly report.
+    Group {
+        /// Who.
+        subject: SubjectId,
+        /// The group, always in the same words; without it, what was recorded is removed.
+        group: Option<String>,
+        /// Why, such as how the person stated it; kept sealed beside the log entry.
+        #[arg(long)]
+        reason: String,
         #[command(flatten)]
         data: Data,
     },
@@ -557,6 +570,22 @@ async fn people(command: Registry) -> anyhow::Result<()> {
             let state = open(&data).await?;
             consultations::set_wing(&state, subject, wing.as_deref(), ACTOR).await?;
             println!("{subject}: {}.", wing.as_deref().unwrap_or("no wing"));
+        }
+        Registry::Group {
+            subject,
+            group,
+            reason,
+            data,
+        } => {
+            let state = open(&data).await?;
+            let index =
+                demographics::record(&state, subject, group.as_deref(), &reason, ACTOR).await?;
+            let what = if group.is_some() {
+                "a group is recorded"
+            } else {
+                "no group is recorded"
+            };
+            println!("{subject}: {what}; log entry {index}.");
         }
         Registry::NewKey(data) => {
             let version = keys::prepare(&open(&data).await?, ACTOR).await?;

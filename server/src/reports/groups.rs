@@ -95,6 +95,11 @@ impl Passages {
         }
     }
 
+    /// Whose groups the table needs.
+    pub fn people(&self) -> impl Iterator<Item = &str> {
+        self.of.keys().map(String::as_str)
+    }
+
     /// The table, given each person's recorded group.
     #[must_use]
     pub fn table(&self, group_of: &BTreeMap<String, String>) -> Groups {

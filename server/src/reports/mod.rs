@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::audit::{self, AuditError};
 use crate::state::AppState;
-use crate::{error_rates, evidence, export, registry, witness};
+use crate::{demographics, error_rates, evidence, export, registry, witness};
 
 /// One line of a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -206,6 +206,15 @@ pub async fn of_subject(state: &AppState, subject: SubjectId) -> Result<Report, 
                 .to_owned(),
         ),
         Err(_) => report.notes.push("The name cannot be read.".to_owned()),
+    }
+    match demographics::group(state, subject).await {
+        Ok(Some(group)) => report.notes.push(format!(
+            "Demographic group, as you stated it: {group}. It is used for referral rates by group and nothing else."
+        )),
+        Ok(None) => {}
+        Err(_) => report
+            .notes
+            .push("A demographic group is recorded and cannot be read.".to_owned()),
     }
     report.notes.push(
         "Passages at which you were only one of several who looked alike are listed where you stood first.".to_owned(),
@@ -416,9 +425,15 @@ pub async fn of_month(
         }
     })
     .await?;
-    // No record holds a group yet: all are "not recorded".
     report.measured = rates.list(state).await?;
-    report.groups = Some(passages.table(&BTreeMap::new()));
+    let (group_of, unreadable) = demographics::groups(state, passages.people()).await?;
+    let mut groups = passages.table(&group_of);
+    if unreadable > 0 {
+        groups.notes.push(format!(
+            "The recorded group of {unreadable} people could not be read; they count as not recorded."
+        ));
+    }
+    report.groups = Some(groups);
     Ok(report)
 }
 

@@ -93,7 +93,7 @@ const ROUTES: [(&str, &[&str]); 55] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 60] = [
+const COMMANDS: [(&str, &[&str]); 61] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -115,6 +115,7 @@ const COMMANDS: [(&str, &[&str]); 60] = [
     ("registry list", &["consultation"]),
     ("registry status", &["subject_status"]),
     ("registry wing", &["subject_wing"]),
+    ("registry group", &["subject_group"]),
     ("registry remove", &["subject_removed"]),
     ("registry new-key", &["keys_rotated"]),
     ("registry rewrap", &["keys_rotated"]),
@@ -1114,6 +1115,7 @@ async fn every_command_leaves_its_entries() {
         ),
         &format!("registry status {person} suspended"),
         &format!("registry wing {person} c"),
+        &format!("registry group {person} a --reason stated"),
         &format!("registry remove {person}"),
         "registry protect-keys",
         "registry new-key",

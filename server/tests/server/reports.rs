@@ -3,7 +3,7 @@
 use sallyport_domain::{Timestamp, Verdict};
 use sallyport_protocol::{EnrolmentOutcome, Heartbeat, PROTOCOL_VERSION, paths};
 use sallyport_server::clock::Clock as _;
-use sallyport_server::{audit, error_rates, evidence, registry, reports};
+use sallyport_server::{audit, demographics, error_rates, evidence, registry, reports};
 use sallyport_transparency::{
     Checkpoint, Entry, Evidence, EvidenceError, MeasuredPairs, MeasuredPoint, Measurement,
     NoteSigner, Receipt,
@@ -361,4 +361,67 @@ async fn measured_error_rates_are_in_the_evidence_of_passages_after_them_and_in_
     let later = rig.clock.now().plus_millis(60_000);
     let month = reports::of_month(&rig.state, begin, later).await.unwrap();
     assert_eq!(month.measured, ["No measurement is loaded."]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recorded_group_is_in_the_month_and_in_the_persons_report_and_goes_with_the_person() {
+    let (rig, _, _) = rig().await;
+    let record = async |group| {
+        demographics::record(&rig.state, subject(1), group, "stated at reception", "test").await
+    };
+    for bad in [Some("a+b"), Some("")] {
+        let error = record(bad).await.unwrap_err().to_string();
+        assert!(error.contains("name the group"), "{error}");
+    }
+    let nobody = demographics::record(&rig.state, subject(77), Some("a"), "stated", "test").await;
+    nobody.unwrap_err();
+    record(Some("Group  Canary-A")).await.unwrap();
+    let own = demographics::group(&rig.state, subject(1)).await.unwrap();
+    assert_eq!(own.as_deref(), Some("group canary-a"));
+    let report = reports::of_subject(&rig.state, subject(1)).await.unwrap();
+    assert!(
+        report
+            .to_json()
+            .contains("as you stated it: group canary-a")
+    );
+    // Neither in the log nor readable in the database.
+    let rows = rig.state.store.log_entries(0, 1_000).await.unwrap();
+    let shown = rows
+        .iter()
+        .any(|(_, bytes)| String::from_utf8_lossy(bytes).contains("canary"));
+    assert!(!shown, "the log says only that one was recorded");
+    let sealed = rig
+        .state
+        .store
+        .subject_group(subject(1))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(!String::from_utf8_lossy(&sealed).contains("canary"));
+    // With nine people without a group this is ten: all in one row, and nobody alone.
+    for person in 10..19 {
+        let entry = Entry {
+            subject: Some(subject(person).to_string()),
+            about: Some(rig.transaction(person).to_string()),
+            decision: Some("grant".to_owned()),
+            ..audit::entry("passage", rig.clock.now()).unwrap()
+        };
+        audit::record(&rig.state, entry).await.unwrap();
+    }
+    let (begin, end) = (Timestamp::from_micros(0), rig.clock.now().plus_millis(1));
+    let month = reports::of_month(&rig.state, begin, end).await.unwrap();
+    let rows = &month.groups.as_ref().unwrap().rows;
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].group, "group canary-a + not recorded");
+    assert_eq!((rows[0].people, rows[0].passages), (10, 12));
+    registry::remove(&rig.state, subject(1), "test")
+        .await
+        .unwrap();
+    assert_eq!(
+        rig.state.store.subject_group(subject(1)).await.unwrap(),
+        None
+    );
+    let month = reports::of_month(&rig.state, begin, end).await.unwrap();
+    let rows = &month.groups.as_ref().unwrap().rows;
+    assert_eq!(rows[0].group, "not recorded");
 }
