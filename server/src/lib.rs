@@ -34,6 +34,7 @@ pub mod post;
 pub mod presence;
 pub mod profiles;
 pub mod promises;
+pub mod records;
 pub mod refusals;
 pub mod registry;
 pub mod release_orders;

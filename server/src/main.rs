@@ -11,6 +11,7 @@ mod key_commands;
 mod log_commands;
 mod model_commands;
 mod promise_commands;
+mod record_commands;
 mod report_commands;
 mod retention_commands;
 
@@ -216,6 +217,8 @@ enum Gate {
 enum Registry {
     /// List subjects by pseudonym, category and status.
     List(Data),
+    #[command(flatten)]
+    Record(record_commands::Record),
     /// Change whether a person may pass.
     Status {
         /// Who.
@@ -223,6 +226,9 @@ enum Registry {
         /// active, suspended, banned, released or deceased.
         #[arg(value_parser = status)]
         status: SubjectStatus,
+        /// Why; kept sealed beside the log entry.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
         #[command(flatten)]
         data: Data,
     },
@@ -557,9 +563,11 @@ async fn people(command: Registry) -> anyhow::Result<()> {
         Registry::Status {
             subject,
             status,
+            reason,
             data,
         } => {
-            let index = registry::set_status(&open(&data).await?, subject, status, ACTOR).await?;
+            let index =
+                registry::set_status(&open(&data).await?, subject, status, ACTOR, &reason).await?;
             println!("{subject} is now {}; log entry {index}.", status.code());
         }
         Registry::Wing {
@@ -587,6 +595,7 @@ async fn people(command: Registry) -> anyhow::Result<()> {
             };
             println!("{subject}: {what}; log entry {index}.");
         }
+        Registry::Record(command) => record_commands::run(command).await?,
         Registry::NewKey(data) => {
             let version = keys::prepare(&open(&data).await?, ACTOR).await?;
             println!(

@@ -11,6 +11,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use crate::audit::{self, AuditError};
 use crate::enrolments::{self, ledger};
 use crate::keys::{KeyError, Purpose};
+use crate::records::Details;
 use crate::sealing::{self, Key, Place, SealError};
 use crate::state::AppState;
 use crate::store::StoreError;
@@ -103,6 +104,9 @@ pub struct Record {
     pub effective_from: Timestamp,
     /// Name to show to officers.
     pub name: String,
+    /// Legal basis, custody and visits.
+    #[serde(default, skip_serializing_if = "Details::is_empty")]
+    pub details: Details,
 }
 
 impl std::fmt::Debug for Record {
@@ -492,7 +496,7 @@ pub(crate) async fn reload(state: &AppState, id: SubjectId) -> Result<(), Regist
     Ok(())
 }
 
-/// Changes a subject's status, with a log entry.
+/// Changes a subject's status, with a log entry; a reason is sealed beside it.
 ///
 /// # Errors
 /// See [`RegistryError`]; nothing was changed.
@@ -501,6 +505,7 @@ pub async fn set_status(
     id: SubjectId,
     status: SubjectStatus,
     actor: &str,
+    reason: &str,
 ) -> Result<u64, RegistryError> {
     let mut write = state.store.write().await?;
     let row = write.subject(id).await?.ok_or(RegistryError::Unknown)?;
@@ -515,7 +520,7 @@ pub async fn set_status(
         decision: Some(status.code().to_owned()),
         ..audit::entry("subject_status", now)?
     };
-    let index = audit::append(state, &mut write, entry, None).await?;
+    let index = ledger::append(state, &mut write, entry, Some(reason.trim())).await?;
     write.subject_update(id, sealed).await?;
     write.commit().await?;
     state.logged_at(now);

@@ -289,6 +289,21 @@ async fn items_of(
     Ok(items)
 }
 
+/// Everything kept about one person, with what is due and why. The caller has written an entry of the log.
+///
+/// # Errors
+/// Database, log or profile.
+pub(crate) async fn of_person(
+    state: &AppState,
+    subject: SubjectId,
+) -> Result<Vec<Item>, RegistryError> {
+    ledger::catch_up(state).await?;
+    profiles::load(state).await?;
+    let held = state.profile();
+    let documents = state.store.subjects_with_documents().await?;
+    items_of(state, &held.profile, subject, documents.contains(&subject)).await
+}
+
 /// Everything kept about everybody, and how many people's records could not be opened.
 async fn all(state: &AppState) -> Result<(Vec<Vec<Item>>, usize), RegistryError> {
     ledger::catch_up(state).await?;

@@ -474,6 +474,7 @@ async fn commit(
             status: SubjectStatus::Active,
             effective_from: now.plus_millis(i64::from(state.config.cool_off_seconds) * 1_000),
             name: opened.content.name.clone(),
+            details: crate::records::Details::default(),
         };
         let stored = SubjectRow {
             id: subject,

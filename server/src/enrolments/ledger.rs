@@ -21,12 +21,13 @@ const PAGE: u32 = 1_024;
 const HEAD: usize = 96;
 
 /// Kinds that matter here, as they stand in an entry.
-const KINDS: [&[u8]; 13] = [
+const KINDS: [&[u8]; 14] = [
     b"\"kind\":\"passage\"",
     b"\"kind\":\"review\"",
     b"\"kind\":\"profile_change\"",
     b"\"kind\":\"subject_status\"",
     b"\"kind\":\"subject_event\"",
+    b"\"kind\":\"subject_details\"",
     b"\"kind\":\"legal_hold\"",
     b"\"kind\":\"retention_deleted\"",
     b"\"kind\":\"retention_run\"",
@@ -49,6 +50,34 @@ struct Known {
     captured: HashMap<ReferenceId, i64>,
     /// What happened to the person.
     life: Life,
+    /// Keyed hash of legal basis, custody and visits.
+    details: Option<String>,
+    /// What made each reference.
+    made: HashMap<ReferenceId, Made>,
+    /// Changes of the record, oldest first.
+    changes: Vec<Change>,
+}
+
+/// What made a reference.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Made {
+    /// The enrolment.
+    pub(crate) enrolment: Option<String>,
+    /// The gate, where it was none.
+    pub(crate) gate: Option<String>,
+}
+
+/// A change of a person's record, as the log has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The entry.
+    pub log_index: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Its kind, such as `subject_status`.
+    pub kind: String,
+    /// What to, or which.
+    pub decision: String,
 }
 
 /// What the log says of a person's life, as far as terms are counted from it.
@@ -84,11 +113,11 @@ impl Ledger {
         match entry.kind.as_str() {
             "profile_change" => self.profile = entry.content.map(|sha256| (index, sha256)),
             "retention_run" => self.retention_run = Some(Timestamp::from_micros(entry.time)),
-            _ => self.take_of_person(entry),
+            _ => self.take_of_person(index, entry),
         }
     }
 
-    fn take_of_person(&mut self, entry: Entry) {
+    fn take_of_person(&mut self, index: u64, entry: Entry) {
         if let Some(about) = &entry.about
             && entry.kind == "enrolment"
         {
@@ -97,7 +126,22 @@ impl Ledger {
         let Some(subject) = entry.subject.as_deref().and_then(|id| id.parse().ok()) else {
             return;
         };
+        if let Some(known) = self.subjects.get_mut(&subject)
+            && !matches!(entry.kind.as_str(), "passage" | "review")
+        {
+            known.changes.push(Change {
+                log_index: index,
+                at: Timestamp::from_micros(entry.time),
+                kind: entry.kind.clone(),
+                decision: entry.decision.clone().unwrap_or_default(),
+            });
+        }
         match (entry.kind.as_str(), entry.decision.as_deref()) {
+            ("subject_details", _) => {
+                if let Some(known) = self.subjects.get_mut(&subject) {
+                    known.details = entry.content;
+                }
+            }
             ("passage" | "review" | "subject_status" | "subject_event" | "legal_hold", _) => {
                 if let Some(known) = self.subjects.get_mut(&subject) {
                     known.life.take(&entry);
@@ -116,6 +160,9 @@ impl Ledger {
                     for (id, named) in entry.references.iter().filter_map(|line| named(line)) {
                         known.references.insert(id, named);
                         known.captured.insert(id, entry.time);
+                        let gate = entry.gate.clone();
+                        let enrolment = None;
+                        known.made.insert(id, Made { enrolment, gate });
                     }
                 }
             }
@@ -133,6 +180,9 @@ impl Ledger {
                 for (id, named) in entry.references.iter().filter_map(|line| named(line)) {
                     known.references.insert(id, named);
                     known.captured.insert(id, entry.time);
+                    let enrolment = entry.about.clone();
+                    let gate = None;
+                    known.made.insert(id, Made { enrolment, gate });
                 }
             }
             ("subject_removed" | "subject_erased", _) => {
@@ -205,6 +255,27 @@ pub(crate) async fn life(state: &AppState, subject: SubjectId) -> Option<Life> {
         .subjects
         .get(&subject)
         .map(|known| known.life.clone())
+}
+
+/// The newest keyed hash of a person's legal basis, custody and visits; `None` where none was ever recorded.
+pub(crate) async fn details(state: &AppState, subject: SubjectId) -> Option<String> {
+    let ledger = state.ledger.lock().await;
+    ledger.subjects.get(&subject)?.details.clone()
+}
+
+/// What made a reference, as far as the log says.
+pub(crate) async fn made(state: &AppState, subject: SubjectId, reference: ReferenceId) -> Made {
+    let ledger = state.ledger.lock().await;
+    let known = ledger.subjects.get(&subject);
+    let made = known.and_then(|known| known.made.get(&reference));
+    made.cloned().unwrap_or_default()
+}
+
+/// Changes of a person's record, oldest first.
+pub(crate) async fn changes(state: &AppState, subject: SubjectId) -> Vec<Change> {
+    let ledger = state.ledger.lock().await;
+    let known = ledger.subjects.get(&subject);
+    known.map_or_else(Vec::new, |known| known.changes.clone())
 }
 
 /// When a reference of a known person was captured, by the log.

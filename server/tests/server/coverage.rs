@@ -93,7 +93,7 @@ const ROUTES: [(&str, &[&str]); 55] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 61] = [
+const COMMANDS: [(&str, &[&str]); 66] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -114,6 +114,11 @@ const COMMANDS: [(&str, &[&str]); 61] = [
     ("enrolment close", &["enrolment_closed"]),
     ("registry list", &["consultation"]),
     ("registry status", &["subject_status"]),
+    ("registry show", &["consultation"]),
+    ("registry set-basis", &["subject_details"]),
+    ("registry set-custody", &["subject_details"]),
+    ("registry set-visits", &["subject_details"]),
+    ("registry end-visits", &["subject_details"]),
     ("registry wing", &["subject_wing"]),
     ("registry group", &["subject_group"]),
     ("registry remove", &["subject_removed"]),
@@ -1039,6 +1044,12 @@ async fn every_command_leaves_its_entries() {
     let rig = Rig::start().await;
     let gate = rig.gate("front-in").await;
     let person = gate.enrol(1).await.to_string();
+    let mut other = gate.submission(8);
+    other.category = SubjectCategory::Prisoner;
+    let prisoner = gate.enrol_as(other).await;
+    let mut other = gate.submission(9);
+    other.category = SubjectCategory::Visitor;
+    let visitor = gate.enrol_as(other).await;
     assert_eq!(SubjectCategory::Staff.code(), "staff");
     Browser::signed_in_as(&rig, "Erin", Role::Enroller).await;
     let order = gate.order(true).await.id;
@@ -1113,7 +1124,14 @@ async fn every_command_leaves_its_entries() {
             "07".repeat(32),
             "0a".repeat(32)
         ),
-        &format!("registry status {person} suspended"),
+        &format!("registry set-basis {person} employment --reason trial"),
+        &format!("registry set-custody {prisoner} s-1 --reason trial"),
+        &format!(
+            "registry set-visits {visitor} {prisoner} --from 2026-01-01T00:00:00Z --until 2099-01-01T00:00:00Z --reason trial"
+        ),
+        &format!("registry show {visitor} --reason inspection --case 1"),
+        &format!("registry end-visits {visitor} {prisoner} --reason trial"),
+        &format!("registry status {person} suspended --reason trial"),
         &format!("registry wing {person} c"),
         &format!("registry group {person} a --reason stated"),
         &format!("registry remove {person}"),

@@ -160,6 +160,7 @@ async fn erasure_destroys_both_keys_and_the_log_still_verifies() {
             subject(seed),
             sallyport_domain::SubjectStatus::Suspended,
             "test",
+            "trial",
         )
         .await
         .unwrap();

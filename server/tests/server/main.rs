@@ -32,6 +32,7 @@ mod officers;
 mod outside;
 mod passages;
 mod promises;
+mod records;
 mod registry;
 mod release;
 mod reports;

@@ -330,9 +330,15 @@ async fn every_doubt_ends_in_refer_or_refuse() {
         outcome(gate.pass(&claim).await),
         (Verdict::Refer, ReasonCode::ClaimMismatch)
     );
-    registry::set_status(&rig.state, subject(1), SubjectStatus::Banned, "test")
-        .await
-        .unwrap();
+    registry::set_status(
+        &rig.state,
+        subject(1),
+        SubjectStatus::Banned,
+        "test",
+        "trial",
+    )
+    .await
+    .unwrap();
     assert_eq!(
         outcome(gate.pass(&gate.request(next(), mate(1, 9))).await),
         (Verdict::Refuse, ReasonCode::Banned)

@@ -112,9 +112,15 @@ async fn neither_name_nor_template_is_readable_in_the_files() {
     gate.enrol(1).await;
     gate.pass(&gate.request(rig.transaction(1), mate(1, 40)))
         .await;
-    registry::set_status(&rig.state, subject(1), SubjectStatus::Suspended, "test")
-        .await
-        .unwrap();
+    registry::set_status(
+        &rig.state,
+        subject(1),
+        SubjectStatus::Suspended,
+        "test",
+        "trial",
+    )
+    .await
+    .unwrap();
     let files = rig.end().await.files().await;
     let mut canaries = vec![b"Canary Person".to_vec()];
     for template in [mate(1, 0), mate(1, 1), mate(1, 40)] {
@@ -183,9 +189,15 @@ async fn values_moved_between_people_or_rows_are_not_loaded() {
     )
     .await;
     swap("data_key", "wrapped", "owner", name(3), name(4)).await;
-    registry::set_status(&rig.state, subject(5), SubjectStatus::Banned, "test")
-        .await
-        .unwrap();
+    registry::set_status(
+        &rig.state,
+        subject(5),
+        SubjectStatus::Banned,
+        "test",
+        "trial",
+    )
+    .await
+    .unwrap();
     swap("subject", "record_sealed", "id", name(5), name(6)).await;
     // While running: the records are read at each passage, and a record that does not open is referred.
     for seed in 3..=6 {

@@ -267,7 +267,7 @@ async fn gates_their_keys_and_peoples_status_count_by_the_log() {
 
     // The record as it was before the ban. It opens: its bytes are genuine.
     let before = rig.state.store.subject(person).await.unwrap().unwrap();
-    registry::set_status(&rig.state, person, SubjectStatus::Banned, "test")
+    registry::set_status(&rig.state, person, SubjectStatus::Banned, "test", "trial")
         .await
         .unwrap();
     let banned = decided(3).await;

@@ -52,6 +52,8 @@ mod outside;
 mod passages;
 #[path = "../server/promises.rs"]
 mod promises;
+#[path = "../server/records.rs"]
+mod records;
 #[path = "../server/registry.rs"]
 mod registry;
 #[path = "../server/release.rs"]

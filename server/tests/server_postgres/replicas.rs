@@ -54,9 +54,15 @@ async fn what_one_server_enrols_suspends_or_removes_the_other_knows() {
     assert_eq!(other.state.gallery.read().unwrap().len(), 4);
     let verdict = async |number, seed| decision(&other, &gate, number, seed).await.verdict;
     assert_eq!(verdict(1, 1).await, Verdict::Grant);
-    registry::set_status(&one.state, subject(1), SubjectStatus::Suspended, "test")
-        .await
-        .unwrap();
+    registry::set_status(
+        &one.state,
+        subject(1),
+        SubjectStatus::Suspended,
+        "test",
+        "trial",
+    )
+    .await
+    .unwrap();
     assert_ne!(verdict(2, 1).await, Verdict::Grant);
     registry::remove(&one.state, subject(2), "test")
         .await
