@@ -216,12 +216,14 @@ fn join(args: &JoinArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
     };
     let identity = crate::join::join(&args.server, &token, &args.state, deps.clock.clone(), again)?;
     say(&format!(
-        "The gate {} has joined {} ({}). Its key and certificate lie in {}.\nNow write a configuration \
+        "The gate {} has joined {} ({}). Its key and certificate lie in {}.\nFingerprint of its key: {}\n\
+         An officer compares it on the console's page Gates and approves this device; until then the server refuses it.\nThen write a configuration \
          (see deploy/gate.example.toml) and start it with `sallyport-gate run --config gate.toml`.",
         identity.gate,
         identity.server,
         identity.answer.direction.code(),
-        args.state.display()
+        args.state.display(),
+        identity.fingerprint()
     ))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -12,8 +12,9 @@ use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use sallyport_domain::{GateId, Timestamp};
-use sallyport_protocol::JoinAnswer;
+use sallyport_protocol::{JoinAnswer, key_fingerprint};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -81,6 +82,20 @@ pub struct Identity {
     pub device_key_pem: Zeroizing<String>,
     /// Since when that key is in use, where known.
     pub key_since: Option<Timestamp>,
+}
+
+impl Identity {
+    /// The device key as people compare it with the console; empty when the key is damaged.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        KeyPair::from_pem(&self.device_key_pem).map_or_else(
+            |_| String::new(),
+            |key| {
+                let spki = PublicKeyData::subject_public_key_info(&key);
+                key_fingerprint(&hex::encode(Sha256::digest(spki)))
+            },
+        )
+    }
 }
 
 impl std::fmt::Debug for Identity {

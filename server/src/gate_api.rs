@@ -72,7 +72,7 @@ pub fn router(state: AppState) -> Router {
         .route(paths::SUCCESSORS, post(successors))
         .route(paths::REENCODING, post(reencoding))
         .route(paths::REENCODED, post(reencoded))
-        .route(paths::HEARTBEAT, post(heartbeat))
+        .route(paths::HEARTBEAT, get(alive).post(heartbeat))
         .route(paths::REVIEW, get(review))
         .layer(DefaultBodyLimit::max(PASSAGE_LIMIT))
         .layer(middleware::from_fn(time_limit))
@@ -194,7 +194,9 @@ impl From<GateError> for Refusal {
         let message = error.to_string();
         match error {
             GateError::Exists => Self::new(StatusCode::CONFLICT, "exists", message),
-            GateError::Unknown => Self::new(StatusCode::NOT_FOUND, "unknown", message),
+            GateError::Unknown | GateError::NotWaiting => {
+                Self::new(StatusCode::NOT_FOUND, "unknown", message)
+            }
             GateError::BadToken => Self::new(StatusCode::FORBIDDEN, "bad_token", message),
             GateError::BadKey => Self::new(StatusCode::FORBIDDEN, "bad_key", message),
             GateError::Authority(_) | GateError::BadPolicy(_) => {
@@ -232,6 +234,13 @@ impl FromRequestParts<AppState> for Gate {
             .await
             .map_err(|error| Refusal::unavailable(&error))?
         {
+            if rights::key_waits(state, &named, &spki_sha256) {
+                return Err(Refusal::new(
+                    StatusCode::FORBIDDEN,
+                    "not_approved",
+                    "this device joined and waits for an officer: compare the fingerprint of its key (sallyport-gate status) with the one on the console's page Gates, and approve it there",
+                ));
+            }
             rights::alarm(state, "allowed key of gate", named.as_str())
                 .await
                 .map_err(|error| Refusal::unavailable(&error))?;
@@ -473,6 +482,11 @@ async fn gate_event(
     same_gate(&gate, &signed.gate)?;
     gate_events::receive(&state, &gate.id, &signed).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// May this device speak for its gate? Asked by whoever tries a certificate; nothing is noted.
+async fn alive(Gate(_): Gate) -> StatusCode {
+    StatusCode::NO_CONTENT
 }
 
 async fn heartbeat(

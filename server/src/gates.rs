@@ -7,7 +7,9 @@ use sallyport_domain::{
     AccessRule, Direction, GateId, GatePolicy, ModalityPolicy, PadPolicy, Purpose, SubjectCategory,
     Timestamp, UnrecognisedPolicy,
 };
-use sallyport_protocol::{Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken};
+use sallyport_protocol::{
+    Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, key_fingerprint,
+};
 use sallyport_transparency::Entry;
 use sha2::{Digest as _, Sha256};
 
@@ -42,6 +44,11 @@ pub enum GateError {
         "this device's key was revoked or belongs to another gate; join with a new state folder"
     )]
     BadKey,
+    /// No device waits with this fingerprint.
+    #[error(
+        "no device of this gate waits for approval with this fingerprint; compare it again with what sallyport-gate join or status showed on the gate itself, see: sallyport-server gate list"
+    )]
+    NotWaiting,
     /// The policy.
     #[error("the policy is not acceptable: {0}")]
     BadPolicy(&'static str),
@@ -249,6 +256,7 @@ pub async fn join(state: &AppState, request: &JoinRequest) -> Result<JoinAnswer,
     }
     let entry = Entry {
         about: Some(certificate.spki_sha256.clone()),
+        decision: Some(rights::WAITS.to_owned()),
         ..gate_entry("gate_joined", &request.gate, None, now)?
     };
     audit::append(state, &mut write, entry, None).await?;
@@ -307,6 +315,40 @@ pub async fn renew(
     write.commit().await?;
     state.logged_at(now);
     join_answer(state, gate, certificate.pem).await
+}
+
+/// An officer has compared the fingerprint of a device that joined, as the device shows it, and lets it speak for the gate from now on.
+/// `fingerprint` is what [`sallyport_protocol::key_fingerprint`] makes, with or without the spaces.
+///
+/// # Errors
+/// No device of this gate waits with this fingerprint.
+pub async fn approve(
+    state: &AppState,
+    gate: &GateId,
+    fingerprint: &str,
+    actor: &str,
+) -> Result<(), GateError> {
+    let digits = |text: &str| -> String {
+        let text = text.to_lowercase();
+        text.chars().filter(char::is_ascii_alphanumeric).collect()
+    };
+    let wanted = digits(fingerprint);
+    let waiting = rights::waiting(state).await?;
+    let (_, key) = waiting
+        .into_iter()
+        .find(|(of, key)| of == gate && digits(&key_fingerprint(key)) == wanted)
+        .ok_or(GateError::NotWaiting)?;
+    let now = state.clock.now();
+    let mut write = state.store.write().await?;
+    let entry = Entry {
+        about: Some(key),
+        ..gate_entry("gate_approved", gate, Some(actor), now)?
+    };
+    audit::append(state, &mut write, entry, None).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    ledger::catch_up(state).await?;
+    Ok(())
 }
 
 /// Which way a gate leads.

@@ -204,6 +204,16 @@ enum Gate {
         #[command(flatten)]
         data: Data,
     },
+    /// Let a device that joined speak for its gate, after comparing the fingerprint that the device itself shows.
+    Approve {
+        /// Which gate.
+        gate: GateId,
+        /// The fingerprint, as `sallyport-gate join` and `status` print it on the gate.
+        #[arg(required = true, num_args = 1..)]
+        fingerprint: Vec<String>,
+        #[command(flatten)]
+        data: Data,
+    },
     /// Revoke all keys of a gate at once.
     Revoke {
         /// Which gate.
@@ -482,19 +492,36 @@ async fn gate(command: Gate) -> anyhow::Result<()> {
             );
         }
         Gate::List(data) => {
-            for gate in gates::list(&open(&data).await?).await? {
+            let state = open(&data).await?;
+            for gate in gates::list(&state).await? {
                 let seen = gate.last_seen.map_or_else(
                     || "never".to_owned(),
                     sallyport_domain::Timestamp::to_rfc3339,
                 );
                 println!("{}\t{}\tlast heard of: {seen}", gate.id, gate.direction);
             }
+            for (gate, key) in sallyport_server::rights::waiting(&state).await? {
+                println!(
+                    "{gate}\twaits for approval: a device with fingerprint {}",
+                    sallyport_protocol::key_fingerprint(&key)
+                );
+            }
         }
         Gate::Token { gate, data } => {
             let token = gates::token(&open(&data).await?, &gate, ACTOR).await?;
             println!(
-                "On the gate, within 15 minutes: sallyport-gate join --server HOST:PORT --state DIR --token-file -\nand paste this line; it works once:\n{token}"
+                "On the gate, within 15 minutes: sallyport-gate join --server HOST:PORT --state DIR --token-file -\n\
+                 Then compare the fingerprint that the gate shows, and approve the device on the console's page Gates, or here: sallyport-server gate approve {gate} FINGERPRINT\n\
+                 The gate asks for this line; it works once:\n{token}"
             );
+        }
+        Gate::Approve {
+            gate,
+            fingerprint,
+            data,
+        } => {
+            gates::approve(&open(&data).await?, &gate, &fingerprint.concat(), ACTOR).await?;
+            println!("The device may speak for {gate} from now on.");
         }
         Gate::Revoke { gate, data } => {
             let keys = gates::revoke(&open(&data).await?, &gate, ACTOR).await?;

@@ -2,7 +2,7 @@
 //! database by hand, or brought back as it was before, is worth nothing: the log knows of no act that made it so (`security.md`
 //! section 6, threat 7). Sessions and one-time links are too short-lived for the log; they carry a code that only the server can make.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sallyport_domain::{GateId, GatePolicy, OfficerId, SubjectId, SubjectStatus, Timestamp};
 use sallyport_transparency::Entry;
@@ -16,8 +16,11 @@ use crate::store::StoreError;
 use crate::store::gates::GateRow;
 use crate::store::officers::{OfficerRow, SessionRow};
 
+/// What an entry `gate_joined` says of a key that waits for an officer's approval.
+pub(crate) const WAITS: &str = "waits_for_approval";
+
 /// Kinds that matter here, as they stand in an entry.
-pub(crate) const KINDS: [&[u8]; 14] = [
+pub(crate) const KINDS: [&[u8]; 15] = [
     b"\"kind\":\"officer_created\"",
     b"\"kind\":\"officer_renewed\"",
     b"\"kind\":\"officer_password\"",
@@ -31,6 +34,7 @@ pub(crate) const KINDS: [&[u8]; 14] = [
     b"\"kind\":\"gate_renewed\"",
     b"\"kind\":\"gate_revoked\"",
     b"\"kind\":\"gate_key_ended\"",
+    b"\"kind\":\"gate_approved\"",
     b"\"kind\":\"subject_status\"",
 ];
 
@@ -54,6 +58,8 @@ struct Gate {
     policy: Option<String>,
     /// Keys that it joined or renewed with since it was last revoked.
     keys: HashSet<String>,
+    /// Keys that it joined with and that no officer has approved yet.
+    waiting: BTreeSet<String>,
 }
 
 /// What the log says, up to an entry. Filled by [`ledger::catch_up`].
@@ -128,8 +134,23 @@ impl Rights {
                 gate.content.clone_from(&entry.content);
                 gate.policy.clone_from(&entry.policy);
             }
+            // Before there were approvals a key counted from its joining on.
+            "gate_joined" if entry.decision.as_deref() == Some(WAITS) => {
+                if let Some(key) = &entry.about {
+                    gate.keys.remove(key);
+                    gate.waiting.insert(key.clone());
+                }
+            }
+            "gate_approved" => {
+                if let Some(key) = entry.about.as_ref().and_then(|key| gate.waiting.take(key)) {
+                    gate.keys.insert(key);
+                }
+            }
             "gate_joined" | "gate_renewed" => gate.keys.extend(entry.about.clone()),
-            "gate_revoked" => gate.keys.clear(),
+            "gate_revoked" => {
+                gate.keys.clear();
+                gate.waiting.clear();
+            }
             "gate_key_ended" => {
                 if let Some(key) = &entry.about {
                     gate.keys.remove(key);
@@ -177,6 +198,12 @@ impl Rights {
         self.gates
             .get(gate)
             .is_some_and(|gate| gate.keys.contains(spki_sha256))
+    }
+
+    fn waits(&self, gate: &GateId, spki_sha256: &str) -> bool {
+        self.gates
+            .get(gate)
+            .is_some_and(|gate| gate.waiting.contains(spki_sha256))
     }
 
     fn status(&self, subject: SubjectId, status: &str) -> bool {
@@ -264,6 +291,29 @@ pub async fn key_stands(
     spki_sha256: &str,
 ) -> Result<bool, StoreError> {
     holds(state, |rights| rights.key(gate, spki_sha256)).await
+}
+
+/// Devices that joined and that no officer has approved yet: gate, and SHA-256 of the public key.
+///
+/// # Errors
+/// The database failed.
+pub async fn waiting(state: &AppState) -> Result<Vec<(GateId, String)>, StoreError> {
+    ledger::catch_up(state).await?;
+    let mut waiting: Vec<_> = state.rights(|rights| {
+        let of_gate = |(id, gate): (&GateId, &Gate)| {
+            let keys = gate.waiting.iter().cloned();
+            keys.map(|key| (id.clone(), key)).collect::<Vec<_>>()
+        };
+        rights.gates.iter().flat_map(of_gate).collect()
+    });
+    waiting.sort();
+    Ok(waiting)
+}
+
+/// Does this gate's key wait for an officer's approval? As far as the log was read: ask [`key_stands`] first. A gate that is allowed
+/// needs no look at the log for this, which matters when the log cannot be read and doors have to be freed.
+pub(crate) fn key_waits(state: &AppState, gate: &GateId, spki_sha256: &str) -> bool {
+    state.rights(|rights| rights.waits(gate, spki_sha256))
 }
 
 /// Is this the status that the log says the person has?

@@ -154,7 +154,7 @@ impl Site {
             .to_owned();
         let state = self.root.join(gate);
         let server = format!("localhost:{}", self.gate_port);
-        self.checkout.run(
+        let joined = self.checkout.run(
             "sallyport-gate",
             [
                 "join",
@@ -166,6 +166,12 @@ impl Site {
                 &text(&state),
             ],
         )?;
+        // What an administrator reads at the gate and compares.
+        let fingerprint = joined
+            .lines()
+            .find_map(|line| line.strip_prefix("Fingerprint of its key: "))
+            .context("the gate shows its fingerprint")?;
+        self.server_command(&["gate", "approve", gate, fingerprint])?;
         Ok(state)
     }
 

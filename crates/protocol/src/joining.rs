@@ -77,6 +77,18 @@ impl FromStr for JoinToken {
     }
 }
 
+/// A device key as people compare it on two screens: the first 16 bytes of the SHA-256 (hexadecimal) of its public key (SubjectPublicKeyInfo,
+/// DER), in groups of four digits. An attacker would need some 2^128 tries for a key with the same.
+#[must_use]
+pub fn key_fingerprint(spki_sha256: &str) -> String {
+    let digits: Vec<char> = spki_sha256.chars().take(32).collect();
+    let groups: Vec<String> = digits
+        .chunks(4)
+        .map(|group| group.iter().collect())
+        .collect();
+    groups.join(" ")
+}
+
 /// A new gate asks for its certificate.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

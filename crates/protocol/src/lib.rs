@@ -23,7 +23,7 @@ pub use gate_event::{
 };
 pub use joining::{
     Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, JoinTokenError, LogAlarm,
-    LogSeen, RenewRequest,
+    LogSeen, RenewRequest, key_fingerprint,
 };
 pub use model_change::{
     Reencoded, ReencodingOutcome, ReencodingRequest, ReencodingResult, ReencodingTask,

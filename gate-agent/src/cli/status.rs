@@ -32,6 +32,10 @@ pub(super) fn status(args: &StatusArgs, deps: &Deps) -> anyhow::Result<ExitCode>
         identity.answer.direction.code(),
         identity.server
     ))?;
+    say(&format!(
+        "fingerprint of its key: {}",
+        identity.fingerprint()
+    ))?;
     let (waiting, torn) = Spool::count(&state.spool(), Arc::new(FileDisk))?;
     say(&format!(
         "spool: {waiting} reports wait for the server, {torn} damaged"

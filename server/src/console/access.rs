@@ -106,6 +106,7 @@ const ROUTES: &[(&str, Need)] = &[
         "GET /gates",
         Need::Any(&[Act::WatchGates, Act::ManageGates]),
     ),
+    ("POST /gates/approve", Need::Any(&[Act::ManageGates])),
 ];
 
 /// What a route asks for, by its method and path; `None` where the table has no line, and then it is closed.

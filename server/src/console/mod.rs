@@ -6,6 +6,7 @@ mod account;
 mod alarms;
 mod assets;
 mod enrolments;
+mod gates;
 mod guard;
 mod live;
 mod pages;
@@ -39,7 +40,8 @@ pub fn router(state: AppState) -> Router {
         .route("/passages/{id}/review", post(passage::review))
         .route("/log", get(pages::log))
         .route("/log/alarms", get(alarms::page))
-        .route("/gates", get(pages::gates))
+        .route("/gates", get(gates::page))
+        .route("/gates/approve", post(gates::approve))
         .route("/consultations", get(quotas::page))
         .route("/consultations/raise", post(quotas::raise))
         .route("/release", get(release::page))

@@ -1,4 +1,4 @@
-//! Sign-in, set-up, audit log, gates, and pages for trouble.
+//! Sign-in, set-up, audit log, and pages for trouble.
 
 use askama::Template;
 use axum::Form;
@@ -9,7 +9,7 @@ use sallyport_transparency::Entry;
 use serde::Deserialize;
 
 use super::guard::{Officer, check_csrf, clear_cookie};
-use super::view::{Page, date_and_time, html};
+use super::view::{Page, html};
 use crate::audit;
 use crate::officers::{self, OfficerError, Session, Setup};
 use crate::state::AppState;
@@ -319,63 +319,4 @@ pub(super) async fn log(
         older: start.checked_sub(1),
     };
     Ok(html(&state, &page))
-}
-
-struct GateView {
-    id: String,
-    direction: String,
-    last_seen: String,
-    health: String,
-}
-
-#[derive(Template)]
-#[template(path = "gates.html")]
-struct GatesPage {
-    page: Page,
-    gates: Vec<GateView>,
-}
-
-pub(super) async fn gates(
-    State(state): State<AppState>,
-    Officer(session): Officer,
-) -> Result<Response, Response> {
-    let rows = state
-        .store
-        .gates()
-        .await
-        .map_err(|error| Trouble::server(&state, &error).into_response())?;
-    let gates = rows
-        .into_iter()
-        .map(|gate| GateView {
-            id: gate.id.to_string(),
-            direction: gate.direction,
-            last_seen: gate
-                .last_seen
-                .map_or_else(|| "Never".to_owned(), |at| date_and_time(&state, at)),
-            health: gate
-                .health
-                .as_deref()
-                .map_or_else(|| "Unknown".to_owned(), cameras),
-        })
-        .collect();
-    Ok(html(
-        &state,
-        &GatesPage {
-            page: Page::new(&state, Some(&session), "gates"),
-            gates,
-        },
-    ))
-}
-
-/// Camera names with their states, from the stored JSON pairs.
-fn cameras(json: &str) -> String {
-    let pairs: Vec<(String, String)> = serde_json::from_str(json).unwrap_or_default();
-    if pairs.is_empty() {
-        return "None reported".to_owned();
-    }
-    pairs
-        .into_iter()
-        .map(|(name, state)| format!("{name}: {state}"))
-        .collect::<Vec<_>>()
-        .join("; ")
 }

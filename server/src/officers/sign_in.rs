@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use sallyport_domain::{OfficerId, Role, Timestamp};
+use sallyport_transparency::Entry;
 use serde_json::Value;
 
 use super::factors::{self, Asked, ask};
@@ -54,12 +55,20 @@ async fn refused(
     officer: Option<OfficerId>,
     reason: &str,
 ) -> Result<OfficerError, OfficerError> {
+    audit::record(state, refusal(state, officer, reason)?).await?;
+    Ok(OfficerError::SignIn)
+}
+
+fn refusal(
+    state: &AppState,
+    officer: Option<OfficerId>,
+    reason: &str,
+) -> Result<Entry, OfficerError> {
     let mut entry = audit::entry("sign_in", state.clock.now())?;
     entry.actor = officer.map(|id| id.to_string());
     entry.decision = Some("refuse".to_owned());
     entry.reason = Some(reason.to_owned());
-    audit::record(state, entry).await?;
-    Ok(OfficerError::SignIn)
+    Ok(entry)
 }
 
 /// Checks a password and opens a session, or asks for the second factor.
@@ -101,8 +110,8 @@ pub async fn sign_in(state: &AppState, shown: Credentials) -> Result<SignedIn, O
     let (right, rehash) =
         password::verify(shown.password, officer.password_hash.clone(), rules).await;
     if !right {
+        let mut write = state.store.write().await?;
         if let Some(attempt) = attempt {
-            let mut write = state.store.write().await?;
             write
                 .officer_checked(
                     officer.id,
@@ -110,9 +119,12 @@ pub async fn sign_in(state: &AppState, shown: Credentials) -> Result<SignedIn, O
                     attempt.count.blocked_until,
                 )
                 .await?;
-            write.commit().await?;
         }
-        return Err(refused(state, Some(officer.id), "password").await?);
+        // In the entry's own transaction: one more durable write would tell by its time that the name exists.
+        let entry = refusal(state, Some(officer.id), "password")?;
+        audit::append(state, &mut write, entry, None).await?;
+        write.commit().await?;
+        return Err(OfficerError::SignIn);
     }
     stands(state, &officer).await?;
     if let Some(hash) = rehash {

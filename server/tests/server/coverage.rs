@@ -14,7 +14,7 @@ use sallyport_protocol::{
     RenewRequest, paths,
 };
 use sallyport_server::clock::Clock as _;
-use sallyport_server::{console, officers, presence, promises, refusals};
+use sallyport_server::{console, officers, presence, promises, refusals, rights};
 use sallyport_transparency::Entry;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -23,7 +23,7 @@ use crate::common::{Device, Gate, Rig, approve, mate, template};
 use crate::factors::{HardwareKey, code_now, secret_of};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 55] = [
+const ROUTES: [(&str, &[&str]); 57] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -34,6 +34,7 @@ const ROUTES: [(&str, &[&str]); 55] = [
         &["enrolment_capturing", "enrolment_submitted"],
     ),
     ("POST /gate/v1/heartbeat", &["gate_health"]),
+    ("GET /gate/v1/heartbeat", &[]),
     ("POST /gate/v1/successors", &["reference_renewed"]),
     ("POST /gate/v1/reencoding", &["photograph_to_station"]),
     ("POST /gate/v1/reencoded", &["reference_not_renewed"]),
@@ -66,6 +67,7 @@ const ROUTES: [(&str, &[&str]); 55] = [
     ("GET /log", &["consultation"]),
     ("GET /log/alarms", &[]),
     ("GET /gates", &[]),
+    ("POST /gates/approve", &["gate_approved"]),
     ("GET /release", &[]),
     ("POST /release/{gate}", &["life_safety_order"]),
     ("GET /consultations", &["consultation"]),
@@ -93,7 +95,7 @@ const ROUTES: [(&str, &[&str]); 55] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 66] = [
+const COMMANDS: [(&str, &[&str]); 67] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -108,6 +110,7 @@ const COMMANDS: [(&str, &[&str]); 66] = [
     ("gate add", &["gate_added"]),
     ("gate list", &[]),
     ("gate token", &["gate_token"]),
+    ("gate approve", &["gate_approved"]),
     ("gate revoke", &["gate_revoked"]),
     ("enrolment open", &["enrolment_opened"]),
     ("enrolment list", &[]),
@@ -508,6 +511,13 @@ async fn use_gate(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
         .await;
     assert_eq!(answer.status, 200);
     tried.left("POST /gate/v1/heartbeat").await;
+    let alive = gate
+        .client
+        .send("GET", paths::HEARTBEAT, b"")
+        .await
+        .unwrap();
+    assert_eq!(alive.status, 204);
+    tried.left("GET /gate/v1/heartbeat").await;
     let event = crate::gate_events::camera_lost(rig, gate);
     assert_eq!(
         gate.client.post(paths::GATE_EVENT, &event).await.status,
@@ -606,6 +616,19 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
         browser.get(path).await;
         tried.left(&format!("GET {path}")).await;
     }
+    let administrator = Browser::signed_in_as(rig, "Pat", Role::Administrator).await;
+    tried.ready().await;
+    // The device that joined for the other gate waits.
+    let csrf_of_pat = self::csrf(&administrator.get("/gates").await);
+    let (of, key) = rights::waiting(&rig.state).await.unwrap().remove(0);
+    let shown = sallyport_protocol::key_fingerprint(&key);
+    let form = format!(
+        "csrf={csrf_of_pat}&gate={of}&shown={}&rest={}",
+        &shown[..29].replace(' ', "+"),
+        &shown[29..].replace(' ', "+")
+    );
+    assert_eq!(administrator.post("/gates/approve", &form).await.0, 303);
+    tried.left("POST /gates/approve").await;
     use_enrolments(rig, gate, tried).await;
     let auditor = Browser::signed_in_as(rig, "Kim", Role::Auditor).await;
     tried.ready().await;
@@ -1088,6 +1111,16 @@ async fn every_command_leaves_its_entries() {
         .len();
     let measurement = crate::reports::measurement(&rig, "face", &"07".repeat(32));
     let measurement = measurement.display();
+    let token = sallyport_server::gates::token(&rig.state, &gate.id, "test")
+        .await
+        .unwrap();
+    let second = rig
+        .stranger()
+        .post(paths::JOIN, &Device::new().request(&token))
+        .await;
+    assert_eq!(second.status, 200);
+    let (_, key) = rights::waiting(&rig.state).await.unwrap().remove(0);
+    let shown = sallyport_protocol::key_fingerprint(&key);
     let mut tried = Tried::new(&rig, &COMMANDS).await;
     let export = export.display().to_string();
     let mut key = program();
@@ -1100,6 +1133,7 @@ async fn every_command_leaves_its_entries() {
         "gate add side --direction entry",
         "gate list",
         "gate token side",
+        &format!("gate approve front-in {shown}"),
         "gate revoke side",
         "enrolment open --officer Erin --station front-in --batch --reason trial --document file-1",
         "enrolment list",

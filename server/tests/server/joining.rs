@@ -1,14 +1,15 @@
 //! Tokens, certificates and who may speak.
 
 use crate::common::{Device, Rig, contains, exchange};
-use crate::coverage::entries;
+use crate::coverage::{Browser, csrf, entries};
 use rustls::pki_types::ServerName;
-use sallyport_domain::GateId;
+use sallyport_domain::{GateId, Role};
 use sallyport_protocol::{
-    Heartbeat, HeartbeatAnswer, JoinAnswer, PROTOCOL_VERSION, RenewRequest, paths,
+    Heartbeat, HeartbeatAnswer, JoinAnswer, PROTOCOL_VERSION, RenewRequest, key_fingerprint, paths,
 };
 use sallyport_server::clock::Clock as _;
-use sallyport_server::gates;
+use sallyport_server::gates::{self, GateError};
+use sallyport_server::{officers, rights};
 
 fn heartbeat(rig: &Rig, gate: &GateId) -> Heartbeat {
     Heartbeat {
@@ -206,6 +207,90 @@ async fn revocation_cuts_an_open_connection_at_its_next_request_and_the_key_for_
         .post(paths::JOIN, &Device::new().request(&token))
         .await
         .good();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_joined_may_do_nothing_until_an_officer_has_compared_its_fingerprint() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    let token = gates::token(&rig.state, &gate.id, "test").await.unwrap();
+    let device = Device::new();
+    let answer: JoinAnswer = rig
+        .stranger()
+        .post(paths::JOIN, &device.request(&token))
+        .await
+        .good();
+    let client = rig.client(Some((&answer.certificate_pem, &device.key_pem)));
+    let refused = (403, "not_approved".to_owned());
+    let beat = heartbeat(&rig, &gate.id);
+    let passage = gate.request(rig.transaction(1), crate::common::template(1));
+    let renewal = RenewRequest {
+        version: PROTOCOL_VERSION,
+        gate: gate.id.clone(),
+        csr_pem: Device::new().csr_pem,
+    };
+    let asked = async || {
+        [
+            client.post(paths::HEARTBEAT, &beat).await.refused(),
+            client.post(paths::PASSAGE, &passage).await.refused(),
+            client.post(paths::RENEW, &renewal).await.refused(),
+            client
+                .send("GET", paths::HEARTBEAT, b"")
+                .await
+                .unwrap()
+                .refused(),
+        ]
+    };
+    assert!(asked().await.iter().all(|answer| *answer == refused));
+
+    // A hand in the database has nowhere to write that it is approved, and nobody approves another one by mistake.
+    let waiting = rights::waiting(&rig.state).await.unwrap();
+    let [(of, key)] = waiting.as_slice() else {
+        panic!("{waiting:?}")
+    };
+    assert_eq!(*of, gate.id);
+    let shown = key_fingerprint(key);
+    let back = rig.gate("back-in").await;
+    for (gate, fingerprint) in [
+        (
+            &gate.id,
+            "0000 0000 0000 0000 0000 0000 0000 0000".to_owned(),
+        ),
+        (&gate.id, shown[..34].to_owned()),
+        (&gate.id, String::new()),
+        (&back.id, shown.clone()),
+    ] {
+        let done = gates::approve(&rig.state, gate, &fingerprint, "test").await;
+        assert!(matches!(done, Err(GateError::NotWaiting)), "{fingerprint}");
+    }
+    assert!(asked().await.iter().all(|answer| *answer == refused));
+
+    let pat = Browser::signed_in_as(&rig, "Pat", Role::Administrator).await;
+    let page = pat.get("/gates").await;
+    assert!(page.contains(&shown[..29]) && !page.contains(&shown[29..]));
+    let form = |rest: &str| {
+        let shown = shown[..29].replace(' ', "+");
+        let rest = rest.replace(' ', "+");
+        format!(
+            "csrf={}&gate={}&shown={shown}&rest={rest}",
+            csrf(&page),
+            gate.id
+        )
+    };
+    let (status, again) = pat.post("/gates/approve", &form("0000 0000")).await;
+    assert!(status == 400 && again.contains("role=\"alert\""), "{again}");
+    let start = rig.state.store.log_size().await.unwrap();
+    let rest = shown[29..].to_uppercase();
+    assert_eq!(pat.post("/gates/approve", &form(&rest)).await.0, 303);
+    let entry = entries(&rig, start).await.pop().unwrap();
+    assert_eq!(entry.kind, "gate_approved");
+    assert_eq!(entry.about.as_ref(), Some(key));
+    assert!(entry.actor.is_some());
+    assert_eq!(client.post(paths::HEARTBEAT, &beat).await.status, 200);
+    assert!(!pat.get("/gates").await.contains("A device waits"));
+    // After five minutes the officer proves to be there first.
+    rig.clock.advance_millis(officers::FRESH_MS + 1);
+    assert_eq!(pat.post("/gates/approve", &form(&rest)).await.0, 403);
 }
 
 #[tokio::test(flavor = "multi_thread")]
