@@ -15,6 +15,7 @@ use super::pages::Trouble;
 use super::view::{Page, date_and_time, display_name, html};
 use crate::enrolments::{self, DecisionError, Outcome};
 use crate::officers::{self, Session};
+use crate::refusals;
 use crate::registry::RegistryError;
 use crate::state::AppState;
 use crate::store::enrolments::{EnrolmentRow, OrderRow};
@@ -73,6 +74,7 @@ struct BatchPage {
     unseen: usize,
     content: String,
     own: bool,
+    fresh: bool,
 }
 
 struct AlikeView {
@@ -98,6 +100,7 @@ struct EnrolmentPage {
     alike: Vec<AlikeView>,
     content: String,
     own: bool,
+    fresh: bool,
 }
 
 fn trouble(state: &AppState, error: &dyn std::error::Error) -> Response {
@@ -295,6 +298,7 @@ async fn show_batch(
             unseen: found.unseen.len(),
             content: found.content_sha256.clone(),
             own: found.order.opened_by == session.officer,
+            fresh: session.fresh(state.clock.now()).is_ok(),
         },
     );
     if failed {
@@ -320,6 +324,12 @@ fn refused(state: &AppState, error: &DecisionError) -> Response {
     }
 }
 
+/// Nothing was decided, because the officer's presence was proved too long ago.
+fn stale(mut page: Response) -> Response {
+    *page.status_mut() = StatusCode::FORBIDDEN;
+    refusals::marked(page, "not_fresh")
+}
+
 #[derive(Deserialize)]
 pub(super) struct BatchForm {
     csrf: String,
@@ -339,6 +349,10 @@ pub(super) async fn decide_batch(
 ) -> Result<Response, Response> {
     check_csrf(&session, &form.csrf)?;
     let id = parsed(&state, &id)?;
+    if let Err(error) = session.fresh(state.clock.now()) {
+        let page = show_batch(&state, &session, id, Some(error.to_string())).await?;
+        return Ok(stale(page));
+    }
     let approve = match form.decision.as_str() {
         "approve" => true,
         "reject" => false,
@@ -460,6 +474,7 @@ async fn show(
             alike,
             content: found.row.content_sha256.clone(),
             own: found.order.opened_by == session.officer,
+            fresh: session.fresh(state.clock.now()).is_ok(),
         },
     );
     if failed {
@@ -520,6 +535,10 @@ pub(super) async fn decide(
 ) -> Result<Response, Response> {
     check_csrf(&session, &form.csrf)?;
     let id = parsed(&state, &id)?;
+    if let Err(error) = session.fresh(state.clock.now()) {
+        let page = show(&state, &session, id, Some(error.to_string())).await?;
+        return Ok(stale(page));
+    }
     let outcome = match form.decision.split_once(':') {
         Some(("same", subject)) => subject.parse().ok().map(Outcome::SamePerson),
         Some(_) => None,

@@ -1,13 +1,15 @@
 //! Enrolment with two people: nobody alone brings anybody into the registry, by the product or by hand in the database.
 
-use sallyport_domain::{EnrolmentId, InvalidTransition, OfficerId, Verdict};
+use sallyport_domain::{EnrolmentId, InvalidTransition, OfficerId, Role, Verdict};
 use sallyport_protocol::{EnrolmentOutcome, EnrolmentRefusal, EnrolmentSubmission, paths};
 use sallyport_server::enrolments::{self, DecisionError, Outcome};
+use sallyport_server::officers;
 use sallyport_server::registry::{self, RegistryError};
 use sallyport_transparency::Entry;
 use sqlx::AssertSqlSafe;
 
 use crate::common::{Gate, Rig, approve, approver, dialect, mate, opener, probe, subject};
+use crate::coverage::{Browser, csrf};
 
 async fn put_aside(gate: &Gate, submission: &EnrolmentSubmission) -> EnrolmentId {
     let outcome: EnrolmentOutcome = gate.client.post(paths::ENROLMENT, submission).await.good();
@@ -408,4 +410,33 @@ async fn rows_that_the_log_does_not_know_are_not_loaded() {
     let rig = rig.restart().await;
     let loaded = registry::load(&rig.state).await.unwrap();
     assert_eq!((loaded.references, loaded.failed), (2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_in_the_console_needs_a_fresh_proof_of_presence() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    let one = put_aside(&gate, &single(&gate, 1).await).await;
+    let sam = Browser::signed_in_as(&rig, "Sam", Role::Supervisor).await;
+    let path = format!("/enrolments/{one}");
+    let page = sam.get(&path).await;
+    assert!(page.contains("name=\"decision\""));
+    let form = format!(
+        "csrf={}&content={}&decision=approve",
+        csrf(&page),
+        content(&rig, one).await
+    );
+    rig.clock.advance_millis(officers::FRESH_MS + 1);
+    let (status, page) = sam.post(&path, &form).await;
+    assert!(status == 403 && page.contains("Prove first"), "{page}");
+    assert!(!page.contains("name=\"decision\""));
+    assert!(rig.state.store.subject(subject(1)).await.unwrap().is_none());
+    let kim = Browser::signed_in_as(&rig, "Kim", Role::Supervisor).await;
+    let page = kim.get(&path).await;
+    let form = form.replace(&csrf(&sam.get("/account").await), &csrf(&page));
+    assert_eq!(kim.post(&path, &form).await.0, 303);
+    assert_eq!(
+        last(&rig, "enrolment").await.decision.as_deref(),
+        Some("enrolled")
+    );
 }
