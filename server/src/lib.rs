@@ -3,6 +3,7 @@
 //! It never sees pixels: pictures are sealed by the agents and opened only for an officer's browser, undecoded.
 //! No SQL outside `store`, no HTML outside `console`.
 
+pub mod approvals;
 pub mod audit;
 pub mod authority;
 pub mod backup;

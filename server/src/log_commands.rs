@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Subcommand;
 use sallyport_domain::Timestamp;
+use sallyport_server::approvals::{Asked, Kind};
 use sallyport_server::export::{self, Target, Wanted};
 use sallyport_server::state::AppState;
 use sallyport_server::{audit, fsck, streams, witness};
 use sallyport_transparency::{Checkpoint, Entry, ProofFile, inclusion_proof, needed_for_inclusion};
 
+use super::approval_commands::{Second, approved};
 use super::{Data, open, report_commands};
 
 /// Commands about the audit log.
@@ -27,9 +29,12 @@ pub(super) enum Audit {
         #[arg(long, value_name = "FILE", conflicts_with = "folder")]
         tar: Option<PathBuf>,
         /// Also the sealed details of the entries (names, officers' words), encrypted for the public key (age1…) of somebody who is
-        /// entitled to them. Details of erased persons are gone. Needs a reason; the log keeps who, why, what and for which key.
+        /// entitled to them. Details of erased persons are gone. Needs a reason, and a supervisor approves
+        /// it first; the log keeps who, why, what and for which key.
         #[arg(long, value_name = "AGE_KEY", requires = "reason", value_parser = export::recipient)]
         details_for: Option<age::x25519::Recipient>,
+        #[command(flatten)]
+        second: Second,
         /// Only entries from this moment on, such as 2026-11-23T08:00:00Z.
         #[arg(long, value_parser = moment)]
         since: Option<Timestamp>,
@@ -126,6 +131,7 @@ pub(super) async fn run(command: Audit) -> anyhow::Result<()> {
             folder,
             tar,
             details_for,
+            second,
             since,
             until,
             subject,
@@ -157,6 +163,16 @@ pub(super) async fn run(command: Audit) -> anyhow::Result<()> {
                 reason: reason.or_else(|| Some("audit".to_owned())),
                 ..audit::entry("export", state.clock.now())?
             };
+            if let Some(recipient) = &details_for {
+                let asked = Asked {
+                    kind: Kind::Export,
+                    subject: None,
+                    officer: None,
+                    what: with_details(recipient, &wanted),
+                    reason: entry.reason.clone().unwrap_or_default(),
+                };
+                approved(&state, &asked, &second).await?;
+            }
             let progress = progress("exported");
             let done = match details_for {
                 None => {
@@ -250,6 +266,21 @@ pub(super) async fn run(command: Audit) -> anyhow::Result<()> {
             proof(&state, index).await
         }
     }
+}
+
+/// An export with details, in words for the second person.
+fn with_details(recipient: &age::x25519::Recipient, wanted: &Wanted) -> String {
+    let time =
+        |at: Option<Timestamp>| at.map_or_else(|| "any time".to_owned(), Timestamp::to_rfc3339);
+    let all = || "all".to_owned();
+    format!(
+        "Export entries of the log with their sealed details (names, officers' words), encrypted for {recipient}. From: {}. Until: {}. Person: {}. Gate: {}. Officer: {}.",
+        time(wanted.since),
+        time(wanted.until),
+        wanted.subject.clone().unwrap_or_else(all),
+        wanted.gate.clone().unwrap_or_else(all),
+        wanted.officer.clone().unwrap_or_else(all),
+    )
 }
 
 /// A look from the server's own command line, in the log before anything is shown.

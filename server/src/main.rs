@@ -4,6 +4,7 @@
     reason = "a command line program talks to the person who runs it"
 )]
 
+mod approval_commands;
 mod backup_commands;
 mod enrolment_commands;
 mod error_rate_commands;
@@ -23,16 +24,18 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use sallyport_domain::{Direction, GateId, Role, SiteId, SubjectId, SubjectStatus};
+use sallyport_server::approvals::{Asked, Kind};
 use sallyport_server::clock::SystemClock;
 use sallyport_server::config::Config;
 use sallyport_server::keys;
 use sallyport_server::state::AppState;
 use sallyport_server::{
-    consultations, demographics, gates, hardening, installation, officers, registry, serve,
-    templates,
+    approvals, consultations, demographics, gates, hardening, installation, officers, registry,
+    serve, templates,
 };
 use zeroize::Zeroizing;
 
+use approval_commands::{Second, approved};
 use key_commands::KeyOptions;
 
 /// Who acted, in the log, when a command is given on the server itself.
@@ -252,6 +255,7 @@ enum Registry {
         data: Data,
     },
     /// Record the demographic group that a person stated, or remove it. Only for referral rates by group in the monthly report.
+    /// A supervisor approves it first.
     Group {
         /// Who.
         subject: SubjectId,
@@ -261,12 +265,20 @@ enum Registry {
         #[arg(long)]
         reason: String,
         #[command(flatten)]
+        second: Second,
+        #[command(flatten)]
         data: Data,
     },
-    /// Remove a person with all references and the keys that open them and what the log has sealed about them.
+    /// Remove a person with all references and the keys that open them and what the log has sealed about them. A supervisor approves
+    /// it first.
     Remove {
         /// Who.
         subject: SubjectId,
+        /// Why; the supervisor who approves reads it.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        second: Second,
         #[command(flatten)]
         data: Data,
     },
@@ -288,10 +300,16 @@ enum Registry {
     },
     /// Move from SQLite to an empty PostgreSQL database, log and all. Stop the server first.
     MigrateStore(backup_commands::Move),
-    /// Destroy a key-encryption key that a rotation replaced. Backups made before cannot be opened with this key file any more.
+    /// Destroy a key-encryption key that a rotation replaced. Backups made before cannot be opened with this key file any more. A
+    /// supervisor approves it first.
     RetireKey {
         /// Its version.
         version: u32,
+        /// Why; the supervisor who approves reads it.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+        #[command(flatten)]
+        second: Second,
         #[command(flatten)]
         data: Data,
     },
@@ -299,7 +317,8 @@ enum Registry {
 
 #[derive(Subcommand)]
 enum Officer {
-    /// Print a link at which an officer chooses name and password: one use, 15 minutes.
+    /// Print a link at which an officer chooses name and password: one use, 15 minutes. A supervisor approves first, unless it is for a
+    /// gate officer.
     SetupLink {
         /// Role of the account: gate_officer, enroller, supervisor, auditor, administrator or key_custodian.
         #[arg(long, default_value = "gate_officer", value_parser = role)]
@@ -307,6 +326,11 @@ enum Officer {
         /// Instead of a new account: renew the account of this name, whose officer lost password or second factor.
         #[arg(long, conflicts_with = "role")]
         renew: Option<String>,
+        /// Why, such as who it is for; the supervisor who approves reads it.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        reason: String,
+        #[command(flatten)]
+        second: Second,
         #[command(flatten)]
         data: Data,
     },
@@ -533,11 +557,41 @@ async fn gate(command: Gate) -> anyhow::Result<()> {
 
 async fn officer(command: Officer) -> anyhow::Result<()> {
     match command {
-        Officer::SetupLink { role, renew, data } => {
+        Officer::SetupLink {
+            role,
+            renew,
+            reason,
+            second,
+            data,
+        } => {
             let state = open(&data).await?;
+            let asked = |role: Role, officer, what| Asked {
+                kind: Kind::Account,
+                subject: None,
+                officer,
+                what: format!("{what} with the role {}.", role.code()),
+                reason,
+            };
             let link = match renew {
-                Some(name) => officers::renewal_link(&state, &name).await?,
-                None => officers::create_setup_link(&state, role).await?,
+                Some(name) => {
+                    let account = officers::find(&state, &name).await?;
+                    let role = account.role.context("the account has an unknown role")?;
+                    if approvals::needs_approval(role) {
+                        let what = format!(
+                            "A link at which the account of {} (officer {}) gets a new password and loses its second factors, which takes the account over,",
+                            account.name, account.id
+                        );
+                        approved(&state, &asked(role, Some(account.id), what), &second).await?;
+                    }
+                    officers::renewal_link(&state, &name).await?
+                }
+                None => {
+                    if approvals::needs_approval(role) {
+                        let what = "A link at which somebody makes a new account".to_owned();
+                        approved(&state, &asked(role, None, what), &second).await?;
+                    }
+                    officers::create_setup_link(&state, role).await?
+                }
             };
             println!("Open this link within 15 minutes; it works once:\n{link}");
         }
@@ -610,9 +664,22 @@ async fn people(command: Registry) -> anyhow::Result<()> {
             subject,
             group,
             reason,
+            second,
             data,
         } => {
             let state = open(&data).await?;
+            let what = match &group {
+                Some(group) => format!("Record the demographic group \"{group}\" of {subject}."),
+                None => format!("Remove the recorded demographic group of {subject}."),
+            };
+            let asked = Asked {
+                kind: Kind::Group,
+                subject: Some(subject),
+                officer: None,
+                what,
+                reason: reason.clone(),
+            };
+            approved(&state, &asked, &second).await?;
             let index =
                 demographics::record(&state, subject, group.as_deref(), &reason, ACTOR).await?;
             let what = if group.is_some() {
@@ -663,12 +730,44 @@ async fn people(command: Registry) -> anyhow::Result<()> {
         Registry::ProtectKeys(arguments) => key_commands::protect(arguments).await?,
         Registry::RecoveryKey { file, data } => key_commands::recovery_key(&file, &data).await?,
         Registry::MigrateStore(arguments) => backup_commands::migrate(arguments).await?,
-        Registry::RetireKey { version, data } => {
-            keys::retire(&open(&data).await?, version, ACTOR).await?;
+        Registry::RetireKey {
+            version,
+            reason,
+            second,
+            data,
+        } => {
+            let state = open(&data).await?;
+            let asked = Asked {
+                kind: Kind::Key,
+                subject: None,
+                officer: None,
+                what: format!(
+                    "Destroy version {version} of the key-encryption key: backups made under it cannot be opened with this key file any more."
+                ),
+                reason,
+            };
+            approved(&state, &asked, &second).await?;
+            keys::retire(&state, version, ACTOR).await?;
             println!("Key version {version} destroyed.");
         }
-        Registry::Remove { subject, data } => {
-            let index = registry::remove(&open(&data).await?, subject, ACTOR).await?;
+        Registry::Remove {
+            subject,
+            reason,
+            second,
+            data,
+        } => {
+            let state = open(&data).await?;
+            let asked = Asked {
+                kind: Kind::Removal,
+                subject: Some(subject),
+                officer: None,
+                what: format!(
+                    "Remove {subject} with all references, the keys that open them, and what the log has sealed about this person."
+                ),
+                reason,
+            };
+            approved(&state, &asked, &second).await?;
+            let index = registry::remove(&state, subject, ACTOR).await?;
             println!(
                 "{subject} removed with all references; log entry {index}. The log keeps the pseudonym only."
             );

@@ -94,7 +94,9 @@ impl Default for Held {
     }
 }
 
-fn sha256(text: &str) -> String {
+/// SHA-256 of a profile's text, hexadecimal.
+#[must_use]
+pub fn sha256(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
 

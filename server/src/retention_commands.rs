@@ -2,9 +2,11 @@
 
 use clap::Subcommand;
 use sallyport_domain::{Due, SubjectCategory, SubjectId, Timestamp};
+use sallyport_server::approvals::{Asked, Kind};
 use sallyport_server::retention::{self, Event, Item};
 use sallyport_server::{audit, profiles};
 
+use super::approval_commands::{Second, approved};
 use super::log_commands::moment;
 use super::{ACTOR, Data, open};
 
@@ -62,13 +64,15 @@ pub(super) enum Retention {
 pub(super) enum ProfileCommand {
     /// Say which one holds, with its rules.
     Show(Data),
-    /// Set the one that holds from now on: nsw-2014, uk, eu-led, us-generic, or a file.
+    /// Set the one that holds from now on: nsw-2014, uk, eu-led, us-generic, or a file. A supervisor approves it first.
     Set {
         /// Name or file.
         profile: String,
         /// Why; kept sealed beside the log entry.
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
+        #[command(flatten)]
+        second: Second,
         #[command(flatten)]
         data: Data,
     },
@@ -194,10 +198,22 @@ pub(super) async fn profile(command: ProfileCommand) -> anyhow::Result<()> {
         ProfileCommand::Set {
             profile,
             reason,
+            second,
             data,
         } => {
             let text = profiles::read(&profile)?;
             let state = open(&data).await?;
+            let asked = Asked {
+                kind: Kind::Profile,
+                subject: None,
+                officer: None,
+                what: format!(
+                    "From now on the jurisdiction profile {profile} holds (SHA-256 of its text {}): what may be kept, for how long, and what people are told.",
+                    profiles::sha256(&text)
+                ),
+                reason: reason.clone(),
+            };
+            approved(&state, &asked, &second).await?;
             let index = profiles::set(&state, &text, &reason, ACTOR).await?;
             audit::publish(&state).await?;
             println!(

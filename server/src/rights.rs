@@ -4,23 +4,25 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use sallyport_domain::{GateId, GatePolicy, OfficerId, SubjectId, SubjectStatus, Timestamp};
+use sallyport_domain::{GateId, GatePolicy, OfficerId, Role, SubjectId, SubjectStatus, Timestamp};
 use sallyport_transparency::Entry;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use crate::approvals::Approvals;
 use crate::audit::AuditError;
 use crate::enrolments::ledger;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::gates::GateRow;
 use crate::store::officers::{OfficerRow, SessionRow};
+use crate::witness;
 
 /// What an entry `gate_joined` says of a key that waits for an officer's approval.
 pub(crate) const WAITS: &str = "waits_for_approval";
 
 /// Kinds that matter here, as they stand in an entry.
-pub(crate) const KINDS: [&[u8]; 15] = [
+pub(crate) const KINDS: [&[u8]; 19] = [
     b"\"kind\":\"officer_created\"",
     b"\"kind\":\"officer_renewed\"",
     b"\"kind\":\"officer_password\"",
@@ -36,6 +38,10 @@ pub(crate) const KINDS: [&[u8]; 15] = [
     b"\"kind\":\"gate_key_ended\"",
     b"\"kind\":\"gate_approved\"",
     b"\"kind\":\"subject_status\"",
+    b"\"kind\":\"approval_asked\"",
+    b"\"kind\":\"approval_given\"",
+    b"\"kind\":\"approval_declined\"",
+    b"\"kind\":\"approval_used\"",
 ];
 
 /// An account, as the log tells it.
@@ -68,13 +74,16 @@ pub struct Rights {
     accounts: HashMap<OfficerId, Account>,
     gates: HashMap<GateId, Gate>,
     statuses: HashMap<SubjectId, String>,
+    approvals: Approvals,
 }
 
 impl Rights {
     /// Takes in one entry.
-    pub(crate) fn take(&mut self, entry: &Entry) {
+    pub(crate) fn take(&mut self, index: u64, entry: &Entry) {
         let kind = entry.kind.as_str();
-        if kind.starts_with("officer_") {
+        if kind.starts_with("approval_") {
+            self.approvals.take(index, entry);
+        } else if kind.starts_with("officer_") {
             self.take_account(kind, entry);
         } else if kind.starts_with("gate_") {
             self.take_gate(kind, entry);
@@ -160,6 +169,27 @@ impl Rights {
         }
     }
 
+    /// Requests for a second person, and their answers.
+    pub(crate) const fn approvals(&self) -> &Approvals {
+        &self.approvals
+    }
+
+    /// Supervisors in office who have a security key, so that they can decide.
+    pub(crate) fn supervisors(&self) -> Vec<OfficerId> {
+        let accounts = self.accounts.iter();
+        accounts
+            .filter(|(_, account)| {
+                !account.ended && !account.keys.is_empty() && is_supervisor(account)
+            })
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    /// Was there ever an account of a supervisor?
+    pub(crate) fn had_supervisors(&self) -> bool {
+        self.accounts.values().any(is_supervisor)
+    }
+
     fn account(&self, id: OfficerId, role: &str, content: &str) -> bool {
         self.accounts.get(&id).is_some_and(|account| {
             !account.ended
@@ -211,6 +241,10 @@ impl Rights {
             .get(&subject)
             .is_none_or(|said| said == status)
     }
+}
+
+fn is_supervisor(account: &Account) -> bool {
+    account.role == Role::Supervisor.code()
 }
 
 /// Does the log say so? Asked again after reading what other servers logged in the meantime.
@@ -381,6 +415,21 @@ pub(crate) fn same(stored: &str, right: &str) -> bool {
 /// The alarm could not be stored.
 pub(crate) async fn alarm(state: &AppState, what: &str, id: &str) -> Result<(), AuditError> {
     ledger::alarm(state, what, id, "the log knows of no act that made it so").await
+}
+
+/// Raises an alarm about something that the log does know of.
+///
+/// # Errors
+/// The alarm could not be stored.
+pub(crate) async fn alarm_of(state: &AppState, what: &str, wrong: &str) -> Result<(), AuditError> {
+    witness::raise(
+        state,
+        witness::SERVER,
+        &format!("{what}: {wrong}"),
+        None,
+        None,
+    )
+    .await
 }
 
 /// Compares all accounts and gates with the log, and raises an alarm for each that differs. Returns how many.

@@ -201,6 +201,8 @@ async fn chores(state: AppState, mut stop: watch::Receiver<bool>) {
                 release_orders::catch_up(&state).await;
                 let watched = async {
                     refusals::flush(&state).await?;
+                    // What other processes logged, such as requests for a second person, is shown soon.
+                    enrolments::ledger::catch_up(&state).await?;
                     presence::look(&state).await?;
                     promises::look(&state).await
                 };

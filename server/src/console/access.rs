@@ -98,6 +98,9 @@ const ROUTES: &[(&str, Need)] = &[
         "POST /enrolment-orders/{id}/close",
         Need::Any(&[Act::ProposeEnrolment, Act::DecideEnrolment]),
     ),
+    ("GET /approvals", Need::Any(&[Act::DecideChange])),
+    ("GET /approvals/{request}", Need::Any(&[Act::DecideChange])),
+    ("POST /approvals/{request}", Need::Any(&[Act::DecideChange])),
     ("GET /release", Need::Any(&[Act::ReleaseDoors])),
     ("POST /release/{gate}", Need::Any(&[Act::ReleaseDoors])),
     ("GET /log", Need::Any(&[Act::ReadLog])),
@@ -119,12 +122,13 @@ pub fn need(method: &str, path: &str) -> Option<Need> {
 }
 
 /// Pages of the navigation: path, its words, and its name in [`super::view::Page::current`].
-const PAGES: [(&str, &str, &str); 7] = [
+const PAGES: [(&str, &str, &str); 8] = [
     ("/", "Live", "live"),
     ("/enrolments", "Enrolments", "enrolments"),
     ("/log", "Audit log", "log"),
     ("/gates", "Gates", "gates"),
     ("/consultations", "Consultations", "consultations"),
+    ("/approvals", "Approvals", "approvals"),
     ("/release", "Release", "release"),
     ("/account", "Account", "account"),
 ];

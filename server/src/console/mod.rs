@@ -4,6 +4,7 @@
 mod access;
 mod account;
 mod alarms;
+mod approvals;
 mod assets;
 mod enrolments;
 mod gates;
@@ -44,6 +45,11 @@ pub fn router(state: AppState) -> Router {
         .route("/gates/approve", post(gates::approve))
         .route("/consultations", get(quotas::page))
         .route("/consultations/raise", post(quotas::raise))
+        .route("/approvals", get(approvals::list))
+        .route(
+            "/approvals/{request}",
+            get(approvals::page).post(approvals::decide),
+        )
         .route("/release", get(release::page))
         .route("/release/{gate}", post(release::order))
         .route("/enrolments", get(enrolments::list).post(enrolments::open))

@@ -7,6 +7,7 @@ use sallyport_domain::{Act, Role, SubjectId, Timestamp, Verdict};
 use super::access::{self, Link};
 use super::assets;
 use super::pages::Trouble;
+use crate::approvals;
 use crate::officers::Session;
 use crate::registry;
 use crate::state::AppState;
@@ -33,6 +34,8 @@ pub(super) struct Page {
     pub(super) alarms: u64,
     /// Gates whose doors are free for life safety now, and since when.
     pub(super) free: Vec<(String, String)>,
+    /// Requests that wait for this officer's, or another supervisor's, decision.
+    pub(super) approvals: usize,
 }
 
 impl Page {
@@ -59,6 +62,13 @@ impl Page {
                 .filter(|release| release.ended_at.is_none())
                 .map(|release| (release.gate, time_of_day(state, release.began_at)))
                 .collect(),
+            approvals: if session
+                .is_some_and(|session| session.is_whole() && session.role.may(Act::DecideChange))
+            {
+                approvals::how_many_wait(state)
+            } else {
+                0
+            },
         }
     }
 }

@@ -330,7 +330,7 @@ pub(crate) async fn catch_up(state: &AppState) -> Result<(), StoreError> {
             let (of_rights, of_people) = (is_of(&rights::KINDS), is_of(&KINDS));
             if let (true, Ok(entry)) = (of_rights || of_people, Entry::from_bytes(bytes)) {
                 if of_rights {
-                    state.note_rights(|rights| rights.take(&entry));
+                    state.note_rights(|rights| rights.take(*index, &entry));
                 }
                 if of_people {
                     ledger.take(*index, entry);

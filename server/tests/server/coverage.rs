@@ -13,6 +13,7 @@ use sallyport_protocol::{
     DoorOutcome, DoorReport, EnrolmentOutcome, FailedAcquisition, Heartbeat, PROTOCOL_VERSION,
     RenewRequest, paths,
 };
+use sallyport_server::approvals::{Asked, Kind, Pass, pass};
 use sallyport_server::clock::Clock as _;
 use sallyport_server::{console, officers, presence, promises, refusals, rights};
 use sallyport_transparency::Entry;
@@ -23,7 +24,7 @@ use crate::common::{Device, Gate, Rig, approve, mate, template};
 use crate::factors::{HardwareKey, code_now, secret_of};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 57] = [
+const ROUTES: [(&str, &[&str]); 60] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -70,6 +71,9 @@ const ROUTES: [(&str, &[&str]); 57] = [
     ("POST /gates/approve", &["gate_approved"]),
     ("GET /release", &[]),
     ("POST /release/{gate}", &["life_safety_order"]),
+    ("GET /approvals", &[]),
+    ("GET /approvals/{request}", &["consultation"]),
+    ("POST /approvals/{request}", &["approval_given"]),
     ("GET /consultations", &["consultation"]),
     ("POST /consultations/raise", &["quota_raised"]),
     ("GET /account", &[]),
@@ -123,18 +127,18 @@ const COMMANDS: [(&str, &[&str]); 67] = [
     ("registry set-visits", &["subject_details"]),
     ("registry end-visits", &["subject_details"]),
     ("registry wing", &["subject_wing"]),
-    ("registry group", &["subject_group"]),
-    ("registry remove", &["subject_removed"]),
+    ("registry group", &["approval_missing", "subject_group"]),
+    ("registry remove", &["approval_missing", "subject_removed"]),
     ("registry new-key", &["keys_rotated"]),
     ("registry rewrap", &["keys_rotated"]),
-    ("registry retire-key", &["keys_rotated"]),
+    ("registry retire-key", &["approval_missing", "keys_rotated"]),
     (
         "registry renew-templates",
         &["templates_renewed", "templates_renewed"],
     ),
     ("profile show", &[]),
     ("profile notice", &[]),
-    ("profile set", &["profile_change"]),
+    ("profile set", &["approval_missing", "profile_change"]),
     ("error-rates set", &["error_rates"]),
     ("error-rates show", &[]),
     ("error-rates withdraw", &["error_rates"]),
@@ -645,6 +649,30 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
     let (status, _) = supervisor.post("/release/front-in", &form).await;
     assert!([303, 409].contains(&status), "{status}");
     tried.left("POST /release/{gate}").await;
+    let asked = Asked {
+        kind: Kind::Profile,
+        subject: None,
+        officer: None,
+        what: "A trial.".to_owned(),
+        reason: String::new(),
+    };
+    let Ok(Pass::Waits { request, .. }) = pass(&rig.state, &asked, "test").await else {
+        panic!("asked");
+    };
+    tried.ready().await;
+    supervisor.get("/approvals").await;
+    tried.left("GET /approvals").await;
+    let path = format!("/approvals/{request}");
+    let page = supervisor.get(&path).await;
+    tried.left("GET /approvals/{request}").await;
+    let content = page.split("name=\"content\" value=\"").nth(1).unwrap();
+    let content = content.split('"').next().unwrap();
+    let form = format!(
+        "csrf={}&content={content}&decision=approve",
+        self::csrf(&page)
+    );
+    assert_eq!(supervisor.post(&path, &form).await.0, 303);
+    tried.left("POST /approvals/{request}").await;
     let page = supervisor.get("/consultations").await;
     tried.left("GET /consultations").await;
     let officer = page.split("name=\"officer\" value=\"").nth(1).unwrap();
@@ -874,7 +902,8 @@ async fn every_refusal_is_an_entry_and_a_flood_of_them_is_counted() {
             .replace("{id}", "1")
             .replace("{secret}", "1")
             .replace("{at}", "1")
-            .replace("{subject}", "1");
+            .replace("{subject}", "1")
+            .replace("{request}", "1");
         if path.starts_with("/gate/") {
             let answer = stranger.send(method, &real, b"{}").await.unwrap();
             assert!((400..500).contains(&answer.status), "{name}");
@@ -1168,7 +1197,7 @@ async fn every_command_leaves_its_entries() {
         &format!("registry status {person} suspended --reason trial"),
         &format!("registry wing {person} c"),
         &format!("registry group {person} a --reason stated"),
-        &format!("registry remove {person}"),
+        &format!("registry remove {person} --reason asked"),
         "registry protect-keys",
         "registry new-key",
         "registry rewrap",

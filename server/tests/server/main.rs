@@ -10,6 +10,7 @@ use sallyport_server::store::Engine;
 /// `tests/server_postgres` compiles the same files with the other one.
 pub(crate) const ENGINE: Engine = Engine::Sqlite;
 
+mod approvals;
 mod backup;
 mod common;
 mod console;

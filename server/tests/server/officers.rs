@@ -144,7 +144,8 @@ async fn every_role_at_every_route_is_let_through_exactly_as_its_acts_say() {
             let real = path
                 .replace("{id}", &request.transaction.to_string())
                 .replace("{secret}", "1")
-                .replace("{name}", "1");
+                .replace("{name}", "1")
+                .replace("{request}", "1");
             // Not so complete that anything is done, and signing out waits.
             let form = if path == "/sign-out" {
                 "csrf=other".to_owned()

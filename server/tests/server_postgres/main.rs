@@ -9,6 +9,8 @@ use sallyport_server::store::Engine;
 
 pub(crate) const ENGINE: Engine = Engine::Postgres;
 
+#[path = "../server/approvals.rs"]
+mod approvals;
 #[path = "../server/backup.rs"]
 mod backup;
 #[path = "../server/common.rs"]

@@ -1,0 +1,615 @@
+//! What one person at the server asks for and a supervisor decides: removals, accounts, exports with sealed details, the profile,
+//! recorded groups, the destruction of a key.
+//!
+//! There is no table of approvals. Who asked, for exactly what, who answered and whether it was used is read from the audit log alone,
+//! so no hand in the database can make an approval. What exactly is asked for is bound by a keyed hash, and shown from the entry's
+//! sealed detail. An approval is used once, within fifteen minutes (`security.md` 1.3; ASVS 5.0 2.3.5).
+
+use std::collections::{BTreeMap, HashMap};
+
+use sallyport_domain::{OfficerId, Role, SubjectId, Timestamp};
+use sallyport_transparency::Entry;
+use serde::{Deserialize, Serialize};
+
+use crate::audit::{self, AuditError};
+use crate::enrolments::ledger;
+use crate::officers::{OfficerError, Session};
+use crate::rights;
+use crate::state::AppState;
+use crate::store::{StoreError, Write};
+
+/// A request waits this long for its answer.
+pub const ASKED_MS: i64 = 24 * 60 * 60 * 1_000;
+/// An approval holds this long.
+pub const GIVEN_MS: i64 = 15 * 60 * 1_000;
+/// Longest reason or answer, in characters.
+pub const WORDS: usize = 500;
+
+/// Kinds of acts that need a second person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A person's data are destroyed.
+    Removal,
+    /// A link for a new account, or for the renewal of one, that may do more than a gate officer's.
+    Account,
+    /// Sealed details leave the server.
+    Export,
+    /// The jurisdiction profile.
+    Profile,
+    /// A person's demographic group.
+    Group,
+    /// A key-encryption key is destroyed.
+    Key,
+}
+
+impl Kind {
+    const ALL: [Self; 6] = [
+        Self::Removal,
+        Self::Account,
+        Self::Export,
+        Self::Profile,
+        Self::Group,
+        Self::Key,
+    ];
+
+    /// The word in the log.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Removal => "removal",
+            Self::Account => "account",
+            Self::Export => "export",
+            Self::Profile => "profile",
+            Self::Group => "group",
+            Self::Key => "key",
+        }
+    }
+
+    /// From its word.
+    #[must_use]
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
+    /// In words, for a list.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Removal => "Removal of a person",
+            Self::Account => "Officer's account",
+            Self::Export => "Export with sealed details",
+            Self::Profile => "Jurisdiction profile",
+            Self::Group => "Recorded group of a person",
+            Self::Key => "Destruction of a key",
+        }
+    }
+}
+
+/// Exactly what is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its kind.
+    pub kind: Kind,
+    /// The person whom it is about.
+    pub subject: Option<SubjectId>,
+    /// The officer whom it is about; that officer does not decide.
+    pub officer: Option<OfficerId>,
+    /// The act in a sentence, with everything that it depends on; the second person reads this.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl Asked {
+    /// What the log binds the request to: a keyed hash, for what is asked may be guessed.
+    fn content(&self, state: &AppState) -> String {
+        let subject = self.subject.map(|id| id.to_string()).unwrap_or_default();
+        let officer = self.officer.map(|id| id.to_string()).unwrap_or_default();
+        let kind = self.kind.code();
+        // A NUL stands in none of them: `check` refuses control characters.
+        let text = [kind, &subject, &officer, &self.what, &self.reason].join("\0");
+        state.keys.site.lookup("approval", &text)
+    }
+
+    fn check(&self) -> Result<(), ApprovalError> {
+        words(&self.reason)?;
+        if self.what.contains('\0') {
+            return Err(ApprovalError::Words);
+        }
+        Ok(())
+    }
+}
+
+fn words(text: &str) -> Result<(), ApprovalError> {
+    if text.chars().count() > WORDS || text.chars().any(char::is_control) {
+        return Err(ApprovalError::Words);
+    }
+    Ok(())
+}
+
+/// The sealed detail of a request.
+#[derive(Serialize, Deserialize)]
+struct Detail {
+    what: String,
+    reason: String,
+}
+
+/// Why a request was not taken or not decided.
+#[derive(Debug, thiserror::Error)]
+pub enum ApprovalError {
+    /// Too long, or with control characters.
+    #[error("a reason has up to 500 characters, in one line")]
+    Words,
+    /// Declined without a reason.
+    #[error("Say why you decline it; whoever asked is shown that there is a reason in the log.")]
+    NoReason,
+    /// No such person.
+    #[error("there is no person with this pseudonym in the registry")]
+    NoPerson,
+    /// No such request.
+    #[error("This request was answered already, is older than 24 hours, or never was.")]
+    Unknown,
+    /// What was shown is not what was asked.
+    #[error(
+        "What was asked for is not what this page showed. Nothing was decided; look at it again."
+    )]
+    Changed,
+    /// The same person.
+    #[error("You asked for it, or it is about your own account: another supervisor decides.")]
+    Own,
+    /// The officer may not, or not any more.
+    #[error(transparent)]
+    Officer(#[from] OfficerError),
+    /// Database or log.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+}
+
+impl From<StoreError> for ApprovalError {
+    fn from(error: StoreError) -> Self {
+        Self::Audit(error.into())
+    }
+}
+
+/// May it be done now?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// A second person approved it; this entry uses the approval up. It must be done now, once.
+    Approved(u64),
+    /// There is no supervisor who could decide; this entry says that one person did it alone.
+    Alone(u64),
+    /// Not yet.
+    Waits {
+        /// The request's entry.
+        request: u64,
+        /// When it lapses.
+        until: Timestamp,
+    },
+    /// No.
+    Declined {
+        /// The request's entry.
+        request: u64,
+    },
+}
+
+/// A request as the log tells it.
+#[derive(Debug, Clone)]
+struct Request {
+    kind: Kind,
+    at: Timestamp,
+    by: String,
+    subject: Option<SubjectId>,
+    officer: Option<String>,
+    content: String,
+    answer: Option<(Timestamp, bool)>,
+}
+
+impl Request {
+    /// Still to be answered?
+    fn is_open(&self, now: Timestamp) -> bool {
+        self.answer.is_none() && lasts(self.at, ASKED_MS, now)
+    }
+}
+
+/// The clocks of two servers on one database differ by this much at most.
+const SKEW_MS: i64 = 5_000;
+
+fn lasts(since: Timestamp, length_ms: i64, now: Timestamp) -> bool {
+    (-SKEW_MS..=length_ms).contains(&now.millis_since(since))
+}
+
+/// Requests and their answers, as the log tells them; what was used up or lapsed for a newer one is forgotten.
+#[derive(Debug, Default)]
+pub(crate) struct Approvals {
+    requests: BTreeMap<u64, Request>,
+    /// The newest request for each content.
+    newest: HashMap<String, u64>,
+}
+
+impl Approvals {
+    /// Takes in one entry.
+    pub(crate) fn take(&mut self, index: u64, entry: &Entry) {
+        let (Some(content), Some(by)) = (&entry.content, &entry.actor) else {
+            return;
+        };
+        let at = Timestamp::from_micros(entry.time);
+        if entry.kind == "approval_asked" {
+            let Some(kind) = entry.decision.as_deref().and_then(Kind::from_code) else {
+                return;
+            };
+            let request = Request {
+                kind,
+                at,
+                by: by.clone(),
+                subject: entry.subject.as_deref().and_then(|id| id.parse().ok()),
+                officer: entry.about.clone(),
+                content: content.clone(),
+                answer: None,
+            };
+            if let Some(older) = self.newest.insert(content.clone(), index) {
+                self.requests.remove(&older);
+            }
+            self.requests.insert(index, request);
+            return;
+        }
+        let Some(request) = entry.about.as_deref().and_then(|about| about.parse().ok()) else {
+            return;
+        };
+        match entry.kind.as_str() {
+            "approval_used" => self.end(request),
+            kind @ ("approval_given" | "approval_declined") => {
+                if let Some(asked) = self.requests.get_mut(&request)
+                    && asked.content == *content
+                    && asked.by != *by
+                    && asked.officer.as_ref() != Some(by)
+                    && asked.is_open(at)
+                {
+                    asked.answer = Some((at, kind == "approval_given"));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, request: u64) {
+        if let Some(used) = self.requests.remove(&request)
+            && self.newest.get(&used.content) == Some(&request)
+        {
+            self.newest.remove(&used.content);
+        }
+    }
+
+    fn standing(&self, content: &str, now: Timestamp) -> Option<Standing> {
+        let index = *self.newest.get(content)?;
+        let request = self.requests.get(&index)?;
+        match request.answer {
+            None if request.is_open(now) => Some(Standing::Waits(index, request.at)),
+            Some((at, true)) if lasts(at, GIVEN_MS, now) => Some(Standing::Approved(index)),
+            Some((_, false)) if lasts(request.at, ASKED_MS, now) => Some(Standing::Declined(index)),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Standing {
+    Waits(u64, Timestamp),
+    Approved(u64),
+    Declined(u64),
+}
+
+fn entry_of(
+    kind: &str,
+    asked: &Asked,
+    content: String,
+    now: Timestamp,
+) -> Result<Entry, AuditError> {
+    Ok(Entry {
+        subject: asked.subject.map(|id| id.to_string()),
+        decision: Some(asked.kind.code().to_owned()),
+        content: Some(content),
+        ..audit::entry(kind, now)?
+    })
+}
+
+/// May `actor` do this now? The first time it is asked for; with an approval, this uses it up, before the act.
+///
+/// Where no supervisor with a security key stands who could decide, one person does it alone and the log says so. Where there were
+/// supervisors once, an alarm says so too: whoever keeps the server could have ended their accounts for it.
+///
+/// # Errors
+/// See [`ApprovalError`]; then nothing may be done.
+pub async fn pass(state: &AppState, asked: &Asked, actor: &str) -> Result<Pass, ApprovalError> {
+    asked.check()?;
+    let content = asked.content(state);
+    let now = state.clock.now();
+    // The writer's seat first: what the log says then cannot change before the entry is in it.
+    let mut write = state.store.write().await?;
+    ledger::catch_up(state).await?;
+    let standing = state.rights(|rights| rights.approvals().standing(&content, now));
+    let (entry, detail, pass): (_, _, fn(u64) -> Pass) = match standing {
+        Some(Standing::Waits(request, at)) => {
+            let until = at.plus_millis(ASKED_MS);
+            return Ok(Pass::Waits { request, until });
+        }
+        Some(Standing::Declined(request)) => return Ok(Pass::Declined { request }),
+        Some(Standing::Approved(request)) => {
+            let entry = Entry {
+                actor: Some(actor.to_owned()),
+                about: Some(request.to_string()),
+                ..entry_of("approval_used", asked, content, now)?
+            };
+            (entry, None, Pass::Approved)
+        }
+        None => {
+            if let Some(subject) = asked.subject
+                && write.subject(subject).await?.is_none()
+            {
+                return Err(ApprovalError::NoPerson);
+            }
+            let officer = asked.officer.map(|id| id.to_string());
+            let supervisors = state.rights(|rights| rights.supervisors());
+            let others = supervisors
+                .iter()
+                .any(|id| Some(id.to_string()) != officer && id.to_string() != actor);
+            let detail = serde_json::to_vec(&Detail {
+                what: asked.what.clone(),
+                reason: asked.reason.clone(),
+            })
+            .map_err(audit::refused)?;
+            let kind = if others {
+                "approval_asked"
+            } else {
+                "approval_missing"
+            };
+            let entry = Entry {
+                actor: Some(actor.to_owned()),
+                about: officer,
+                ..entry_of(kind, asked, content, now)?
+            };
+            if !others {
+                return alone(state, write, entry, &detail).await;
+            }
+            let index = audit::append(state, &mut write, entry, Some(&detail)).await?;
+            write.commit().await?;
+            state.logged_at(now);
+            return Ok(Pass::Waits {
+                request: index,
+                until: now.plus_millis(ASKED_MS),
+            });
+        }
+    };
+    let index = audit::append(state, &mut write, entry, detail).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    Ok(pass(index))
+}
+
+async fn alone(
+    state: &AppState,
+    mut write: Write<'_>,
+    entry: Entry,
+    detail: &[u8],
+) -> Result<Pass, ApprovalError> {
+    let now = Timestamp::from_micros(entry.time);
+    let kind = entry.decision.clone().unwrap_or_default();
+    let index = audit::append(state, &mut write, entry, Some(detail)).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    if state.rights(|rights| rights.had_supervisors()) {
+        let what = format!("two-person rule: {kind} (entry {index})");
+        let wrong = "no supervisor is left who could decide, so one person did it alone";
+        rights::alarm_of(state, &what, wrong).await?;
+    }
+    Ok(Pass::Alone(index))
+}
+
+/// A request that waits for its answer.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// The request's entry; its number for people.
+    pub request: u64,
+    /// Its kind.
+    pub kind: Kind,
+    /// When it was asked.
+    pub at: Timestamp,
+    /// Who asked.
+    pub by: String,
+    /// The person whom it is about.
+    pub subject: Option<SubjectId>,
+    /// May this officer decide it?
+    pub own: bool,
+    /// [`Asked`]'s hash, which the answer must name.
+    pub content: String,
+}
+
+/// The requests that wait, oldest first, as `officer` sees them.
+///
+/// # Errors
+/// The database failed.
+pub async fn waiting(state: &AppState, officer: OfficerId) -> Result<Vec<Waiting>, StoreError> {
+    ledger::catch_up(state).await?;
+    let (now, officer) = (state.clock.now(), officer.to_string());
+    Ok(state.rights(|rights| {
+        let requests = rights.approvals().requests.iter();
+        requests
+            .filter(|(_, request)| request.is_open(now))
+            .map(|(index, request)| Waiting {
+                request: *index,
+                kind: request.kind,
+                at: request.at,
+                by: request.by.clone(),
+                subject: request.subject,
+                own: request.by == officer || request.officer.as_ref() == Some(&officer),
+                content: request.content.clone(),
+            })
+            .collect()
+    }))
+}
+
+/// How many wait, as far as the log was read; for a banner.
+#[must_use]
+pub fn how_many_wait(state: &AppState) -> usize {
+    let now = state.clock.now();
+    state.rights(|rights| {
+        let requests = rights.approvals().requests.values();
+        requests.filter(|request| request.is_open(now)).count()
+    })
+}
+
+/// What exactly is asked for.
+#[derive(Debug)]
+pub struct Shown {
+    /// The request.
+    pub waiting: Waiting,
+    /// The act in a sentence.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Opens a request for an officer; the look is in the log before anything is shown.
+///
+/// # Errors
+/// See [`ApprovalError`]; nothing may be shown.
+pub async fn look(
+    state: &AppState,
+    session: &Session,
+    request: u64,
+) -> Result<Shown, ApprovalError> {
+    session.must(sallyport_domain::Act::DecideChange)?;
+    let mut all = waiting(state, session.officer).await?;
+    all.retain(|one| one.request == request);
+    let waiting = all.pop().ok_or(ApprovalError::Unknown)?;
+    let entry = Entry {
+        actor: Some(session.officer.to_string()),
+        subject: waiting.subject.map(|id| id.to_string()),
+        about: Some(request.to_string()),
+        decision: Some("approval_page".to_owned()),
+        reason: Some("approval".to_owned()),
+        ..audit::entry("consultation", state.clock.now())?
+    };
+    audit::record(state, entry).await?;
+    let detail = audit::detail(state, request).await?;
+    let detail = detail.ok_or(ApprovalError::Unknown)?;
+    let detail: Detail = serde_json::from_slice(&detail).map_err(audit::refused)?;
+    Ok(Shown {
+        waiting,
+        what: detail.what,
+        reason: detail.reason,
+    })
+}
+
+/// A supervisor's answer to exactly what was shown.
+///
+/// # Errors
+/// See [`ApprovalError`]; nothing was decided.
+pub async fn decide(
+    state: &AppState,
+    session: &Session,
+    request: u64,
+    content: &str,
+    approve: bool,
+    reason: &str,
+) -> Result<u64, ApprovalError> {
+    session.must(sallyport_domain::Act::DecideChange)?;
+    let now = state.clock.now();
+    session.fresh(now)?;
+    let reason = reason.trim();
+    words(reason)?;
+    if !approve && reason.is_empty() {
+        return Err(ApprovalError::NoReason);
+    }
+    let mut write = state.store.write().await?;
+    let mut all = waiting(state, session.officer).await?;
+    all.retain(|one| one.request == request);
+    let asked = all.pop().ok_or(ApprovalError::Unknown)?;
+    if asked.content != content {
+        return Err(ApprovalError::Changed);
+    }
+    if asked.own {
+        return Err(ApprovalError::Own);
+    }
+    let kind = if approve {
+        "approval_given"
+    } else {
+        "approval_declined"
+    };
+    let entry = Entry {
+        actor: Some(session.officer.to_string()),
+        subject: asked.subject.map(|id| id.to_string()),
+        about: Some(request.to_string()),
+        decision: Some(asked.kind.code().to_owned()),
+        content: Some(asked.content),
+        ..audit::entry(kind, now)?
+    };
+    let index = ledger::append(state, &mut write, entry, Some(reason)).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    Ok(index)
+}
+
+/// Does a link for this role need a second person? All but a gate officer's do.
+#[must_use]
+pub fn needs_approval(role: Role) -> bool {
+    role != Role::GateOfficer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(kind: &str, time_ms: i64, by: &str, about: Option<&str>) -> Entry {
+        Entry {
+            actor: Some(by.to_owned()),
+            about: about.map(str::to_owned),
+            decision: Some("removal".to_owned()),
+            content: Some("c".to_owned()),
+            ..Entry::new("id".to_owned(), kind, time_ms * 1_000)
+        }
+    }
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_micros(ms * 1_000)
+    }
+
+    fn approved(approvals: &Approvals, ms: i64) -> bool {
+        matches!(approvals.standing("c", at(ms)), Some(Standing::Approved(_)))
+    }
+
+    #[test]
+    fn an_approval_holds_a_quarter_of_an_hour_and_once() {
+        let mut approvals = Approvals::default();
+        approvals.take(4, &entry("approval_asked", 0, "a", None));
+        assert!(!approved(&approvals, 1));
+        approvals.take(5, &entry("approval_given", 10, "b", Some("4")));
+        assert!(approved(&approvals, 10) && approved(&approvals, 10 + GIVEN_MS));
+        assert!(!approved(&approvals, 11 + GIVEN_MS) && !approved(&approvals, 9 - SKEW_MS));
+        approvals.take(6, &entry("approval_used", 20, "a", Some("4")));
+        assert!(!approved(&approvals, 20));
+    }
+
+    #[test]
+    fn neither_whoever_asked_nor_whom_it_is_about_nor_a_late_answer_counts() {
+        for (by, about, ms, counts) in [
+            ("a", None, 1, false),
+            ("b", Some("b"), 1, false),
+            ("b", Some("c"), 1, true),
+            ("b", None, ASKED_MS, true),
+            ("b", None, ASKED_MS + 1, false),
+        ] {
+            let mut approvals = Approvals::default();
+            approvals.take(4, &entry("approval_asked", 0, "a", about));
+            approvals.take(5, &entry("approval_given", ms, by, Some("4")));
+            assert_eq!(approved(&approvals, ms), counts, "{by} {about:?} {ms}");
+        }
+        // Another content, and another request.
+        let mut approvals = Approvals::default();
+        approvals.take(4, &entry("approval_asked", 0, "a", None));
+        let mut other = entry("approval_given", 1, "b", Some("4"));
+        other.content = Some("d".to_owned());
+        approvals.take(5, &other);
+        approvals.take(6, &entry("approval_given", 1, "b", Some("3")));
+        assert!(!approved(&approvals, 1));
+    }
+}

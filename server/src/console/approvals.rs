@@ -1,0 +1,175 @@
+//! What waits for a second person. Supervisors decide here about what was asked for at the server.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Redirect, Response};
+use serde::Deserialize;
+
+use super::guard::{Officer, check_csrf};
+use super::pages::Trouble;
+use super::view::{Page, date_and_time, html};
+use crate::approvals::{self, ApprovalError, Waiting};
+use crate::officers::{OfficerError, Session};
+use crate::refusals;
+use crate::state::AppState;
+
+struct RequestView {
+    request: u64,
+    kind: &'static str,
+    asked: String,
+    until: String,
+    by: String,
+    own: bool,
+}
+
+impl RequestView {
+    fn new(state: &AppState, waiting: &Waiting) -> Self {
+        Self {
+            request: waiting.request,
+            kind: waiting.kind.words(),
+            asked: date_and_time(state, waiting.at),
+            until: date_and_time(state, waiting.at.plus_millis(approvals::ASKED_MS)),
+            by: match waiting.by.as_str() {
+                "server-console" => "somebody at the server itself".to_owned(),
+                other => other.to_owned(),
+            },
+            own: waiting.own,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "approvals.html")]
+struct ListPage {
+    page: Page,
+    requests: Vec<RequestView>,
+}
+
+#[derive(Template)]
+#[template(path = "approval.html")]
+struct RequestPage {
+    page: Page,
+    request: RequestView,
+    subject: Option<String>,
+    what: String,
+    reason: String,
+    content: String,
+    fresh: bool,
+    problem: Option<String>,
+}
+
+fn unavailable(state: &AppState, error: &dyn std::error::Error) -> Response {
+    Trouble::server(state, error).into_response()
+}
+
+pub(super) async fn list(
+    State(state): State<AppState>,
+    Officer(session): Officer,
+) -> Result<Response, Response> {
+    let waiting = approvals::waiting(&state, session.officer)
+        .await
+        .map_err(|error| unavailable(&state, &error))?;
+    let page = ListPage {
+        page: Page::new(&state, Some(&session), "approvals"),
+        requests: waiting
+            .iter()
+            .map(|one| RequestView::new(&state, one))
+            .collect(),
+    };
+    Ok(html(&state, &page))
+}
+
+async fn shown(
+    state: &AppState,
+    session: &Session,
+    request: u64,
+    problem: Option<String>,
+) -> Result<Response, Response> {
+    match approvals::look(state, session, request).await {
+        Ok(shown) => Ok(html(
+            state,
+            &RequestPage {
+                page: Page::new(state, Some(session), "approvals"),
+                request: RequestView::new(state, &shown.waiting),
+                subject: shown.waiting.subject.map(|id| id.to_string()),
+                what: shown.what,
+                reason: shown.reason,
+                content: shown.waiting.content,
+                fresh: session.fresh(state.clock.now()).is_ok(),
+                problem,
+            },
+        )),
+        Err(ApprovalError::Unknown) => Err(Trouble::not_found(state).into_response()),
+        Err(error) => Err(unavailable(state, &error)),
+    }
+}
+
+pub(super) async fn page(
+    State(state): State<AppState>,
+    Officer(session): Officer,
+    Path(request): Path<String>,
+) -> Result<Response, Response> {
+    let request = request
+        .parse()
+        .map_err(|_| Trouble::not_found(&state).into_response())?;
+    shown(&state, &session, request, None).await
+}
+
+#[derive(Deserialize)]
+pub(super) struct DecisionForm {
+    csrf: String,
+    content: String,
+    decision: String,
+    #[serde(default)]
+    reason: String,
+}
+
+pub(super) async fn decide(
+    State(state): State<AppState>,
+    Officer(session): Officer,
+    Path(request): Path<String>,
+    Form(form): Form<DecisionForm>,
+) -> Result<Response, Response> {
+    check_csrf(&session, &form.csrf)?;
+    let request: u64 = request
+        .parse()
+        .map_err(|_| Trouble::not_found(&state).into_response())?;
+    // Anything else than these words is no approval.
+    let approve = match form.decision.as_str() {
+        "approve" => true,
+        "decline" => false,
+        _ => return Err(Trouble::not_found(&state).into_response()),
+    };
+    let decided = approvals::decide(
+        &state,
+        &session,
+        request,
+        &form.content,
+        approve,
+        &form.reason,
+    )
+    .await;
+    let error = match decided {
+        Ok(_) => return Ok(Redirect::to("/approvals").into_response()),
+        Err(error) => error,
+    };
+    let (status, code) = match &error {
+        ApprovalError::Words | ApprovalError::NoReason => (StatusCode::BAD_REQUEST, "no_reason"),
+        ApprovalError::Changed => (StatusCode::CONFLICT, "changed"),
+        ApprovalError::Own => (StatusCode::FORBIDDEN, "own_request"),
+        ApprovalError::Officer(OfficerError::Stale) => (StatusCode::FORBIDDEN, "not_fresh"),
+        ApprovalError::Officer(OfficerError::Role(_)) => (StatusCode::FORBIDDEN, "not_for_role"),
+        ApprovalError::Unknown => {
+            let refused = Trouble::not_found(&state).into_response();
+            return Err(refusals::marked(refused, "no_request"));
+        }
+        ApprovalError::NoPerson | ApprovalError::Officer(_) | ApprovalError::Audit(_) => {
+            return Err(unavailable(&state, &error));
+        }
+    };
+    let mut page = shown(&state, &session, request, Some(error.to_string())).await?;
+    *page.status_mut() = status;
+    Ok(refusals::marked(page, code))
+}
