@@ -251,6 +251,29 @@ async fn an_officer_sets_up_signs_in_reviews_and_signs_out() {
     checked(&browser, "second-factor", &shots).await;
     browser.click("#key").await.unwrap();
     browser.wait("#passages").await.unwrap();
+
+    // Somebody at the server asks for what needs a second person.
+    let ask = ["profile", "set", "uk", "--reason", "the site moved"];
+    let refused = site.server_command(&ask).unwrap_err().to_string();
+    assert!(refused.contains("nothing was done yet"), "{refused}");
+    browser
+        .client
+        .goto(live.join("gates").unwrap().as_str())
+        .await
+        .unwrap();
+    browser.wait(".waits a").await.unwrap();
+    checked(&browser, "request-waits", &shots).await;
+    browser.click(".waits a").await.unwrap();
+    browser.wait("main section a").await.unwrap();
+    checked(&browser, "approvals", &shots).await;
+    browser.click("main section a").await.unwrap();
+    browser.wait("input[value=approve]").await.unwrap();
+    checked(&browser, "approval", &shots).await;
+    assert!(browser.text().await.unwrap().contains("the site moved"));
+    browser.click("input[value=approve]").await.unwrap();
+    browser.click("main form button").await.unwrap();
+    browser.wait("main > p.card").await.unwrap();
+    site.server_command(&ask).unwrap();
     browser.client.close().await.unwrap();
 
     let (_, said) = site.verified_log("export").unwrap();

@@ -121,8 +121,8 @@ pub fn need(method: &str, path: &str) -> Option<Need> {
         .map(|(_, need)| *need)
 }
 
-/// Pages of the navigation: path, its words, and its name in [`super::view::Page::current`].
-const PAGES: [(&str, &str, &str); 8] = [
+/// Pages of the navigation; the officer's own account is behind the name. Path, its words, and its name in [`super::view::Page::current`].
+const PAGES: [(&str, &str, &str); 7] = [
     ("/", "Live", "live"),
     ("/enrolments", "Enrolments", "enrolments"),
     ("/log", "Audit log", "log"),
@@ -130,7 +130,6 @@ const PAGES: [(&str, &str, &str); 8] = [
     ("/consultations", "Consultations", "consultations"),
     ("/approvals", "Approvals", "approvals"),
     ("/release", "Release", "release"),
-    ("/account", "Account", "account"),
 ];
 
 /// A link of the navigation.
