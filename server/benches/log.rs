@@ -1,7 +1,7 @@
 //! The audit log under load, on both databases: open-loop appends beside readers that verify what they read.
 //!
 //! `cargo bench -p sallyport-server --bench log -- 600` runs ten minutes on each database; without a number, 30 seconds.
-//! The bar (`security.md` 1.1): 200 appends a second with 8 verifying readers, p99 at most 50 ms on PostgreSQL, no error.
+//! With the word `postgres` only there. The bar (`security.md` 1.1): 200 appends a second with 8 verifying readers, p99 at most 50 ms on PostgreSQL, no error.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -42,7 +42,9 @@ fn main() {
         println!(
             "bar: {PER_SECOND} appends/s with {READERS} verifying readers, 0 errors; p99 <= 50 ms on PostgreSQL"
         );
-        run("SQLite", String::new(), None, seconds).await;
+        if !std::env::args().any(|argument| argument == "postgres") {
+            run("SQLite", String::new(), None, seconds).await;
+        }
         let database = postgres::cluster().database().await;
         run(
             "PostgreSQL",
