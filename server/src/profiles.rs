@@ -359,6 +359,17 @@ pub fn notice(held: &Held, category: SubjectCategory) -> String {
             rule.source
         );
     }
+    let rule = profile.unrecognised();
+    let confirm = if rule.to_confirm {
+        "; to be confirmed by the operator's lawyers"
+    } else {
+        ""
+    };
+    let _ = writeln!(
+        text,
+        "- When you are not recognised at a gate: no template is kept; the picture is deleted {} hours after the decision, and at the latest {} hours after you stood there ({}{confirm}).",
+        rule.hours, rule.hours_before_review, rule.source
+    );
     text.push_str(
         "\nA machine never has the last word: if you are not let through, an officer decides, and you may ask for one.\n\
          Every passage, every look at your record and every deletion stands in a log that nobody can change unseen.\n\
@@ -382,6 +393,7 @@ mod tests {
             "picture of an iris: never kept",
             "photograph: deleted 6 months after your last visit, or earlier when you ask",
             "letting you in",
+            "deleted 72 hours after the decision, and at the latest 336 hours",
             "an officer decides",
         ] {
             assert!(text.contains(words), "{words} is not in {text}");

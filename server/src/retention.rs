@@ -1,5 +1,5 @@
 //! Data leave when their purpose ends: what is due by the jurisdiction profile is deleted every night, each kind by itself, and a person
-//! of whom nothing may be kept any more is erased with all keys.
+//! of whom nothing may be kept any more is erased with all keys. So are pictures of passages at which nobody was recognised.
 //!
 //! Terms are counted from what the log says happened: captures, granted passages, releases, ends of employment, requests. So nobody who
 //! changes the database prolongs or shortens a term. A legal hold stops deletion of what was lawful to keep. Data that are still there a
@@ -48,11 +48,43 @@ impl Item {
     /// Is it there for more than a day after it was due?
     #[must_use]
     pub fn is_overdue(&self, now: Timestamp) -> bool {
-        match self.due {
-            Due::At(moment) => now.millis_since(moment) > OVERDUE_AFTER_MS,
-            Due::Held | Due::NotBegun => false,
-        }
+        is_overdue(self.due, now)
     }
+}
+
+/// The sealed picture of a passage at which nobody was recognised, and when it must be gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Picture {
+    /// Which passage.
+    pub passage: TransactionId,
+    /// When the picture must be gone. [`Due::Held`] where it is of a passage at which somebody was meant about whom a legal hold stands.
+    pub due: Due,
+}
+
+impl Picture {
+    /// Is it there for more than a day after it was due?
+    #[must_use]
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        is_overdue(self.due, now)
+    }
+}
+
+fn is_overdue(due: Due, now: Timestamp) -> bool {
+    match due {
+        Due::At(moment) => now.millis_since(moment) > OVERDUE_AFTER_MS,
+        Due::Held | Due::NotBegun => false,
+    }
+}
+
+/// Everything that is kept.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// About people who are registered.
+    pub items: Vec<Item>,
+    /// Pictures of passages at which nobody was recognised.
+    pub pictures: Vec<Picture>,
+    /// People whose record could not be opened, so that nobody knows what is due.
+    pub unreadable: usize,
 }
 
 /// What a run did.
@@ -60,6 +92,8 @@ impl Item {
 pub struct Run {
     /// Photographs, templates and document numbers deleted of people who stay.
     pub deleted: usize,
+    /// Pictures deleted of passages at which nobody was recognised.
+    pub pictures: usize,
     /// People erased.
     pub erased: usize,
     /// Pieces that a legal hold keeps.
@@ -335,15 +369,81 @@ async fn all(state: &AppState) -> Result<(Vec<Vec<Item>>, usize), RegistryError>
 ///
 /// # Errors
 /// Database, log or profile.
-pub async fn list(state: &AppState, actor: &str) -> Result<(Vec<Item>, usize), RegistryError> {
+pub async fn list(state: &AppState, actor: &str) -> Result<Kept, RegistryError> {
     let (people, unreadable) = all(state).await?;
+    let pictures = pictures(state, |_| true).await?;
     let entry = Entry {
         actor: Some(actor.to_owned()),
         about: Some("retention".to_owned()),
         ..audit::entry("consultation", state.clock.now())?
     };
     audit::record(state, entry).await?;
-    Ok((people.into_iter().flatten().collect(), unreadable))
+    Ok(Kept {
+        items: people.into_iter().flatten().collect(),
+        pictures,
+        unreadable,
+    })
+}
+
+/// Pictures that are kept of passages at which nobody was recognised, oldest first, where this is true of when they are due. Terms are
+/// counted from what the log says, so nobody who changes the passage's row prolongs one. The ledger has caught up and the profile is loaded.
+async fn pictures(
+    state: &AppState,
+    wanted: impl Fn(Due) -> bool,
+) -> Result<Vec<Picture>, RegistryError> {
+    let held = state.profile();
+    let rule = held.profile.unrecognised();
+    let (mut kept, mut without) = (Vec::new(), Vec::new());
+    for one in ledger::unrecognised(state).await {
+        let on_hold = match one.meant {
+            Some(subject) => ledger::life(state, subject)
+                .await
+                .is_some_and(|life| !life.holds.is_empty()),
+            None => false,
+        };
+        let due = if on_hold {
+            Due::Held
+        } else {
+            Due::At(rule.due(one.passed, one.closed))
+        };
+        if !wanted(due) {
+            continue;
+        }
+        let passage = one.passage;
+        if state.store.has_passage_picture(passage).await? {
+            kept.push(Picture { passage, due });
+        } else {
+            without.push(passage);
+        }
+    }
+    ledger::without_picture(state, &without).await;
+    Ok(kept)
+}
+
+/// Deletes a passage's picture; `false` when it was gone.
+async fn delete_picture(
+    state: &AppState,
+    picture: &Picture,
+    actor: &str,
+) -> Result<bool, RegistryError> {
+    let now = state.clock.now();
+    let mut write = state.store.write().await?;
+    if !write.passage_picture_delete(picture.passage).await? {
+        return Ok(false);
+    }
+    let source = state.profile().profile.unrecognised().source.clone();
+    let entry = Entry {
+        actor: Some(actor.to_owned()),
+        about: Some(picture.passage.to_string()),
+        decision: Some(ledger::PASSAGE_PICTURE.to_owned()),
+        reason: Some(source),
+        policy: Some(label(state)),
+        ..audit::entry("retention_deleted", now)?
+    };
+    audit::append(state, &mut write, entry, None).await?;
+    write.commit().await?;
+    state.logged_at(now);
+    Ok(true)
 }
 
 /// Deletes what is due. Each deletion is one transaction with its entry, so a run that was killed is simply run again.
@@ -378,6 +478,14 @@ pub async fn run(state: &AppState, actor: &str) -> Result<Run, RegistryError> {
             done.deleted += usize::from(delete(state, item, actor).await?);
         }
     }
+    for picture in pictures(state, |due| due == Due::Held || due.has_come(now)).await? {
+        done.overdue += usize::from(picture.is_overdue(now));
+        if picture.due == Due::Held {
+            done.held += 1;
+        } else {
+            done.pictures += usize::from(delete_picture(state, &picture, actor).await?);
+        }
+    }
     let overdue = done.overdue + done.unreadable;
     if overdue > 0 {
         let entry = Entry {
@@ -400,8 +508,8 @@ pub async fn run(state: &AppState, actor: &str) -> Result<Run, RegistryError> {
         actor: Some(actor.to_owned()),
         policy: Some(label(state)),
         reason: Some(format!(
-            "{} pieces deleted, {} people erased, {} held, {} overdue",
-            done.deleted, done.erased, done.held, done.overdue
+            "{} pieces deleted, {} people erased, {} pictures of people not recognised deleted, {} held, {} overdue",
+            done.deleted, done.erased, done.pictures, done.held, done.overdue
         )),
         ..audit::entry("retention_run", now)?
     };
@@ -496,7 +604,7 @@ pub async fn nightly(state: &AppState) -> Result<Option<Run>, RegistryError> {
     if last.is_some_and(|last| now.millis_since(last) < RUN_EVERY_MS) {
         return Ok(None);
     }
-    if state.store.subjects().await?.is_empty() {
+    if state.store.subjects().await?.is_empty() && ledger::unrecognised(state).await.is_empty() {
         return Ok(None);
     }
     run(state, "retention").await.map(Some)

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use sallyport_domain::{Due, SubjectCategory, SubjectId, Timestamp};
 use sallyport_server::approvals::{Asked, Kind};
-use sallyport_server::retention::{self, Event, Item};
+use sallyport_server::retention::{self, Event, Item, Picture};
 use sallyport_server::{audit, profiles};
 
 use super::approval_commands::{Second, approved};
@@ -98,43 +98,67 @@ fn category(text: &str) -> Result<SubjectCategory, String> {
     })
 }
 
-fn print(item: &Item) {
-    let due = match item.due {
+fn in_words(due: Due) -> String {
+    match due {
         Due::At(moment) => format!("until {}", moment.to_rfc3339_seconds()),
         Due::Held => "legal hold".to_owned(),
         Due::NotBegun => "term has not begun".to_owned(),
-    };
+    }
+}
+
+fn print(item: &Item) {
+    let due = in_words(item.due);
     let kind = profiles::name(item.kind);
     println!("{}  {kind:16}  {due:26}  {}", item.subject, item.source);
+}
+
+fn print_picture(picture: &Picture, source: &str) {
+    let due = in_words(picture.due);
+    let kind = "passage picture";
+    println!("{}  {kind:16}  {due:26}  {source}", picture.passage);
 }
 
 pub(super) async fn run(command: Retention) -> anyhow::Result<()> {
     match command {
         Retention::List(data) => {
-            let (items, unreadable) = retention::list(&open(&data).await?, ACTOR).await?;
-            items.iter().for_each(print);
+            let state = open(&data).await?;
+            let kept = retention::list(&state, ACTOR).await?;
+            kept.items.iter().for_each(print);
+            let held = state.profile();
+            let source = &held.profile.unrecognised().source;
+            for picture in &kept.pictures {
+                print_picture(picture, source);
+            }
             println!(
-                "{} pieces of personal data, {unreadable} people unreadable.",
-                items.len()
+                "{} pieces of personal data, {} pictures of passages at which nobody was recognised, {} people unreadable.",
+                kept.items.len(),
+                kept.pictures.len(),
+                kept.unreadable
             );
         }
         Retention::Run(data) => {
             let done = retention::run(&open(&data).await?, ACTOR).await?;
             println!(
-                "{} pieces deleted, {} people erased, {} pieces held, {} were overdue, {} people unreadable. Running servers take it up within a second.",
-                done.deleted, done.erased, done.held, done.overdue, done.unreadable
+                "{} pieces deleted, {} people erased, {} pictures of people not recognised deleted, {} pieces held, {} were overdue, {} people unreadable. Running servers take it up within a second.",
+                done.deleted, done.erased, done.pictures, done.held, done.overdue, done.unreadable
             );
         }
         Retention::Check(data) => {
             let state = open(&data).await?;
-            let (items, unreadable) = retention::list(&state, ACTOR).await?;
+            let kept = retention::list(&state, ACTOR).await?;
             let now = state.clock.now();
-            let overdue: Vec<&Item> = items.iter().filter(|item| item.is_overdue(now)).collect();
-            overdue.iter().for_each(|item| print(item));
+            let items: Vec<&Item> = kept.items.iter().filter(|i| i.is_overdue(now)).collect();
+            items.iter().for_each(|item| print(item));
+            let held = state.profile();
+            let mut overdue = items.len();
+            for picture in kept.pictures.iter().filter(|p| p.is_overdue(now)) {
+                print_picture(picture, &held.profile.unrecognised().source);
+                overdue += 1;
+            }
             anyhow::ensure!(
-                overdue.is_empty() && unreadable == 0,
-                "{} pieces of personal data are kept longer than the law allows, {unreadable} people's records could not be opened; run `sallyport-server retention run`, and ask why the server did not",
-                overdue.len()
+                overdue == 0 && kept.unreadable == 0,
+                "{overdue} pieces of personal data are kept longer than the law allows, {} people's records could not be opened; run `sallyport-server retention run`, and ask why the server did not",
+                kept.unreadable
             );
             println!("Nothing is overdue.");
         }

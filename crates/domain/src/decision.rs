@@ -124,6 +124,38 @@ impl ReasonCode {
         }
     }
 
+    /// Whether a decision for this reason says who stood there. Where it doesn't, a named person is only meant or suspected.
+    #[must_use]
+    pub const fn names_the_person(self) -> bool {
+        match self {
+            Self::Authorised
+            | Self::OfficerGranted
+            | Self::Suspended
+            | Self::Banned
+            | Self::AlreadyReleased
+            | Self::RecordedDeceased
+            | Self::CoolingOff
+            | Self::CategoryNotAdmitted
+            | Self::DirectionNotAdmitted
+            | Self::OutsideSchedule => true,
+            Self::OfficerRefused
+            | Self::LockedDown
+            | Self::ClockUntrusted
+            | Self::FailureToAcquire
+            | Self::SeveralPeople
+            | Self::PresentationAttackSuspected
+            | Self::PresentationAttackUnchecked
+            | Self::NotRecognised
+            | Self::AmbiguousIdentity
+            | Self::ModalityConflict
+            | Self::ModalityMismatch
+            | Self::ModalityMissing
+            | Self::ClaimMismatch
+            | Self::SearchUnavailable
+            | Self::RecordUnavailable => false,
+        }
+    }
+
     /// A sentence for the officer.
     #[must_use]
     pub const fn sentence(self) -> &'static str {

@@ -57,6 +57,7 @@ pub use policy::{
 };
 pub use profile::{
     DataKind, Due, Keep, LifeEvents, Profile, ProfileError, ProfileRule, RetentionEvent,
+    UnrecognisedRule,
 };
 pub use quality::{QualityDefect, QualityReport};
 pub use share::Share;

@@ -80,6 +80,47 @@ pub struct ProfileRule {
     pub source: String,
 }
 
+/// How long the picture of a passage is kept at which nobody was recognised. No template of such a person is kept at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnrecognisedRule {
+    /// Hours after the passage was decided, by an officer where it was referred; 1 to [`Self::LONGEST_HOURS`].
+    pub hours: u16,
+    /// Hours after the passage at which the picture is gone, reviewed or not; from `hours` to [`Self::LONGEST_HOURS`].
+    pub hours_before_review: u16,
+    /// The terms are no law's but our cautious choice: the operator's lawyers must confirm or change them.
+    pub to_confirm: bool,
+    /// The clause, or why there is none.
+    pub source: String,
+}
+
+impl UnrecognisedRule {
+    /// No profile may keep such a picture longer than 14 days.
+    pub const LONGEST_HOURS: u16 = 336;
+
+    /// When the picture must be gone. `closed` is the decision that ended the passage; `None` while an officer's review is awaited.
+    #[must_use]
+    pub fn due(&self, passed: Timestamp, closed: Option<Timestamp>) -> Timestamp {
+        let hour_ms = 3_600_000;
+        let latest = passed.plus_millis(i64::from(self.hours_before_review) * hour_ms);
+        closed.map_or(latest, |closed| {
+            latest.min(closed.plus_millis(i64::from(self.hours) * hour_ms))
+        })
+    }
+}
+
+impl Default for UnrecognisedRule {
+    /// What holds where a profile, such as one set before there was this rule, says nothing: 72 hours, and 14 days before review.
+    fn default() -> Self {
+        Self {
+            hours: 72,
+            hours_before_review: Self::LONGEST_HOURS,
+            to_confirm: true,
+            source: "the profile says nothing; the numbers are ours".to_owned(),
+        }
+    }
+}
+
 /// The rules of one jurisdiction, complete and free of contradiction.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "RawProfile")]
@@ -89,6 +130,7 @@ pub struct Profile {
     law: String,
     purposes: Vec<Purpose>,
     purposes_source: String,
+    unrecognised: UnrecognisedRule,
     rules: Vec<ProfileRule>,
 }
 
@@ -112,6 +154,17 @@ pub enum ProfileError {
     /// A term outside 1 to 1,200 months.
     #[error("a term of {0} months is not between 1 and 1,200")]
     Term(u16),
+    /// Terms of pictures of people who were not recognised that are too long, none, or the wrong way round.
+    #[error(
+        "pictures of people who were not recognised are kept 1 to {} hours, and before review no shorter; {hours} and {hours_before_review} are not",
+        UnrecognisedRule::LONGEST_HOURS
+    )]
+    Unrecognised {
+        /// After the decision.
+        hours: u16,
+        /// Before review.
+        hours_before_review: u16,
+    },
     /// Not exactly one rule.
     #[error(
         "{rules} rules cover {kind:?} of {}; write exactly one", .category.code()
@@ -196,6 +249,12 @@ impl Profile {
         &self.purposes_source
     }
 
+    /// How long pictures of people are kept who were not recognised.
+    #[must_use]
+    pub const fn unrecognised(&self) -> &UnrecognisedRule {
+        &self.unrecognised
+    }
+
     /// All rules.
     #[must_use]
     pub fn rules(&self) -> &[ProfileRule] {
@@ -262,6 +321,8 @@ struct RawProfile {
     law: String,
     purposes: Vec<Purpose>,
     purposes_source: String,
+    #[serde(default)]
+    unrecognised: UnrecognisedRule,
     rule: Vec<ProfileRule>,
 }
 
@@ -287,6 +348,24 @@ impl TryFrom<RawProfile> for Profile {
             .any(|one| raw.purposes.iter().filter(|other| *other == one).count() > 1);
         if raw.purposes.is_empty() || twice {
             return Err(ProfileError::Purposes);
+        }
+        let UnrecognisedRule {
+            hours,
+            hours_before_review,
+            ref source,
+            ..
+        } = raw.unrecognised;
+        if source.trim().is_empty() {
+            return Err(ProfileError::Blank("the source of unrecognised"));
+        }
+        if hours == 0
+            || hours > hours_before_review
+            || hours_before_review > UnrecognisedRule::LONGEST_HOURS
+        {
+            return Err(ProfileError::Unrecognised {
+                hours,
+                hours_before_review,
+            });
         }
         for rule in &raw.rule {
             if rule.source.trim().is_empty() {
@@ -316,6 +395,7 @@ impl TryFrom<RawProfile> for Profile {
             law: raw.law,
             purposes: raw.purposes,
             purposes_source: raw.purposes_source,
+            unrecognised: raw.unrecognised,
             rules: raw.rule,
         })
     }

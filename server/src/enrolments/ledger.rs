@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use sallyport_domain::{ReferenceId, SubjectId, Template, Timestamp};
+use sallyport_domain::{ReasonCode, ReferenceId, SubjectId, Template, Timestamp, TransactionId};
 use sallyport_transparency::Entry;
 
 use crate::audit::{self, AuditError};
@@ -19,6 +19,9 @@ const PAGE: u32 = 1_024;
 
 /// The kind comes within this many bytes of an entry.
 const HEAD: usize = 96;
+
+/// What an entry `retention_deleted` calls the picture of a passage.
+pub(crate) const PASSAGE_PICTURE: &str = "passage_picture";
 
 /// Kinds that matter here, as they stand in an entry.
 const KINDS: [&[u8]; 14] = [
@@ -95,6 +98,19 @@ pub(crate) struct Life {
     pub(crate) holds: BTreeSet<String>,
 }
 
+/// A passage at which nobody was recognised, whose picture the log doesn't say to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unrecognised {
+    /// Which.
+    pub(crate) passage: TransactionId,
+    /// When it was decided first.
+    pub(crate) passed: Timestamp,
+    /// What ended it: the server's refusal or an officer's review. `None` while a review is awaited.
+    pub(crate) closed: Option<Timestamp>,
+    /// Who was suspected or meant first.
+    pub(crate) meant: Option<SubjectId>,
+}
+
 /// What the log says, up to an entry.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -106,6 +122,8 @@ pub struct Ledger {
     profile: Option<(u64, String)>,
     /// The newest run of the retention.
     retention_run: Option<Timestamp>,
+    /// Passages at which nobody was recognised.
+    unrecognised: HashMap<TransactionId, Unrecognised>,
 }
 
 impl Ledger {
@@ -113,7 +131,48 @@ impl Ledger {
         match entry.kind.as_str() {
             "profile_change" => self.profile = entry.content.map(|sha256| (index, sha256)),
             "retention_run" => self.retention_run = Some(Timestamp::from_micros(entry.time)),
-            _ => self.take_of_person(index, entry),
+            kind => {
+                if matches!(kind, "passage" | "review" | "retention_deleted") {
+                    self.take_of_picture(&entry);
+                }
+                self.take_of_person(index, entry);
+            }
+        }
+    }
+
+    fn take_of_picture(&mut self, entry: &Entry) {
+        let Some(passage) = entry.about.as_deref().and_then(|id| id.parse().ok()) else {
+            return;
+        };
+        let at = Timestamp::from_micros(entry.time);
+        let meant: Option<SubjectId> = entry.subject.as_deref().and_then(|id| id.parse().ok());
+        let reason = entry.reason.clone().map(serde_json::Value::String);
+        let reason = reason.and_then(|code| serde_json::from_value::<ReasonCode>(code).ok());
+        // Of somebody whom the log doesn't name nobody can be recognised.
+        let recognised = meant.is_some() && reason.is_some_and(ReasonCode::names_the_person);
+        match (entry.kind.as_str(), entry.decision.as_deref()) {
+            ("passage", decision) if !recognised => {
+                let closed = (decision != Some("refer")).then_some(at);
+                let one = Unrecognised {
+                    passage,
+                    passed: at,
+                    closed,
+                    meant,
+                };
+                self.unrecognised.insert(passage, one);
+            }
+            ("review", _) if recognised => {
+                self.unrecognised.remove(&passage);
+            }
+            ("review", _) => {
+                if let Some(one) = self.unrecognised.get_mut(&passage) {
+                    one.closed = Some(at);
+                }
+            }
+            ("retention_deleted", Some(PASSAGE_PICTURE)) => {
+                self.unrecognised.remove(&passage);
+            }
+            _ => {}
         }
     }
 
@@ -246,6 +305,22 @@ pub(crate) async fn profile(state: &AppState) -> Option<(u64, String)> {
 /// When the retention ran last.
 pub(crate) async fn retention_run(state: &AppState) -> Option<Timestamp> {
     state.ledger.lock().await.retention_run
+}
+
+/// Passages at which nobody was recognised and whose picture may be there, oldest first.
+pub(crate) async fn unrecognised(state: &AppState) -> Vec<Unrecognised> {
+    let ledger = state.ledger.lock().await;
+    let mut all: Vec<Unrecognised> = ledger.unrecognised.values().copied().collect();
+    all.sort_by_key(|one| (one.passed, one.passage));
+    all
+}
+
+/// These passages have no picture. One comes with its passage or never, so they need not be looked at again.
+pub(crate) async fn without_picture(state: &AppState, passages: &[TransactionId]) {
+    let mut ledger = state.ledger.lock().await;
+    for passage in passages {
+        ledger.unrecognised.remove(passage);
+    }
 }
 
 /// What the log says of a person's life; `None` of somebody whom it does not know.

@@ -1,6 +1,6 @@
 //! Profiles' texts, and deletions of single kinds of data.
 
-use sallyport_domain::{ReferenceId, SubjectId};
+use sallyport_domain::{ReferenceId, SubjectId, TransactionId};
 use sqlx::Row as _;
 
 use super::{Store, StoreError, Write};
@@ -38,7 +38,35 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Is a sealed picture of this passage kept?
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn has_passage_picture(&self, id: TransactionId) -> Result<bool, StoreError> {
+        let query = sqlx::query(
+            "SELECT 1 FROM passage WHERE transaction_id = $1 AND attachment_sealed IS NOT NULL",
+        )
+        .bind(id.to_string());
+        Ok(self.optional(query).await?.is_some())
+    }
+}
+
 impl Write<'_> {
+    /// Deletes a passage's sealed picture; `false` when there was none.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn passage_picture_delete(&mut self, id: TransactionId) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE passage SET attachment_sealed = NULL WHERE transaction_id = $1 AND attachment_sealed IS NOT NULL",
+        )
+        .bind(id.to_string())
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
     /// Stores a profile's text; one that is there stays.
     ///
     /// # Errors

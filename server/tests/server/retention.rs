@@ -1,16 +1,19 @@
 //! Data leave when their purpose ends, by the profile that the log says holds.
 
-use sallyport_domain::{Direction, SubjectCategory, Verdict};
+use sallyport_domain::{
+    Direction, FaceTemplate, OfficerId, SubjectCategory, TransactionId, Verdict,
+};
 use sallyport_protocol::{EnrolmentSubmission, paths};
 use sallyport_server::clock::Clock as _;
 use sallyport_server::registry::{self, RegistryError};
 use sallyport_server::retention::{self, Event, RetentionError, Run};
 use sallyport_server::store::Engine;
-use sallyport_server::{audit, gates, installation, passages, profiles};
+use sallyport_server::{audit, gates, installation, passages, profiles, reviews};
 use sallyport_transparency::Entry;
+use sqlx::Row as _;
 
 use crate::ENGINE;
-use crate::common::{Gate, Rig, collect, contains, data, mate, policy, subject};
+use crate::common::{Gate, Rig, collect, contains, data, mate, policy, subject, template};
 use crate::coverage::picture;
 
 const DAY_MS: i64 = 24 * 3_600_000;
@@ -96,7 +99,7 @@ async fn in_new_south_wales_a_visitor_is_forgotten_six_months_after_the_last_vis
     assert_eq!(erased.len(), 1);
     assert_eq!(erased[0].subject, Some(subject(1).to_string()));
     assert!(erased[0].reason.as_deref().unwrap().contains("clause 321"));
-    assert_eq!(erased[0].policy.as_deref(), Some("nsw-2014@1"));
+    assert_eq!(erased[0].policy.as_deref(), Some("nsw-2014@2"));
     assert_ne!(verdict(&rig, &gate, 2, 1).await, Verdict::Grant);
     // A request ends it at once.
     let now = rig.clock.now();
@@ -151,7 +154,7 @@ async fn each_kind_has_its_own_term_and_a_deleted_photograph_leaves_the_person_r
     assert!(rows.iter().all(|row| row.photograph_sealed.is_none()));
     let entry = entries(&rig, "retention_deleted").await.remove(0);
     assert_eq!(entry.decision.as_deref(), Some("photograph"));
-    assert_eq!(entry.policy.as_deref(), Some("trial@1"));
+    assert_eq!(entry.policy.as_deref(), Some("trial@2"));
     let rig = rig.restart().await;
     assert_eq!(rig.state.profile().profile.name(), "trial");
     assert_eq!(verdict(&rig, &gate, 1, 1).await, Verdict::Grant);
@@ -238,4 +241,163 @@ async fn the_nightly_run_comes_once_a_day_and_what_was_late_is_an_alarm() {
         matches!(refused, Err(RetentionError::Future)),
         "{refused:?}"
     );
+}
+
+/// A passage with a picture; who stands there is the template's business.
+async fn passes(rig: &Rig, gate: &Gate, number: u64, who: FaceTemplate) -> TransactionId {
+    let row = rig.state.store.gate(&gate.id).await.unwrap().unwrap();
+    let mut request = gate.request(rig.transaction(number), who);
+    let id = request.transaction;
+    request.attachment = Some(picture(rig, &id.to_string()));
+    passages::request(&rig.state, &row, request).await.unwrap();
+    assert!(has_picture(rig, id).await);
+    id
+}
+
+async fn has_picture(rig: &Rig, passage: TransactionId) -> bool {
+    passages::open_picture(&rig.state, passage)
+        .await
+        .unwrap()
+        .is_some()
+}
+
+async fn reviewed(rig: &Rig, passage: TransactionId, verdict: Verdict) {
+    let officer = OfficerId::from_uuid("0190a000-0000-7000-8000-000000000001".parse().unwrap());
+    reviews::decide(&rig.state, passage, officer, verdict, "looked")
+        .await
+        .unwrap();
+}
+
+const HOUR_MS: i64 = 3_600_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_picture_of_a_passage_at_which_nobody_was_recognised_goes_after_72_hours_and_waits_for_review_14_days()
+ {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    gate.enrol(1).await;
+    let known = passes(&rig, &gate, 1, mate(1, 40)).await;
+    let waiting = passes(&rig, &gate, 2, template(502)).await;
+    let refused = passes(&rig, &gate, 3, template(503)).await;
+    let granted = passes(&rig, &gate, 4, template(504)).await;
+    rig.clock.advance_millis(10 * HOUR_MS);
+    reviewed(&rig, refused, Verdict::Refuse).await;
+    reviewed(&rig, granted, Verdict::Grant).await;
+    // A hand in the database prolongs nothing: the log says when it was, and what.
+    let hand = rig.hand().await;
+    sqlx::query("UPDATE passage SET decided_at = decided_at + 864000000000, verdict = 'grant'")
+        .execute(&hand)
+        .await
+        .unwrap();
+    rig.clock.advance_millis(72 * HOUR_MS - 1);
+    assert_eq!(run(&rig).await, Run::default());
+    let kept = retention::list(&rig.state, "test").await.unwrap();
+    let named: Vec<_> = kept.pictures.iter().map(|one| one.passage).collect();
+    assert_eq!(named, [waiting, refused, granted]);
+    rig.clock.advance_millis(1);
+    let done = run(&rig).await;
+    assert_eq!((done.pictures, done.deleted, done.overdue), (2, 0, 0));
+    for (passage, stays) in [
+        (known, true),
+        (waiting, true),
+        (refused, false),
+        (granted, false),
+    ] {
+        assert_eq!(has_picture(&rig, passage).await, stays);
+    }
+    let deleted = entries(&rig, "retention_deleted").await;
+    let about: Vec<_> = deleted.iter().map(|entry| entry.about.clone()).collect();
+    assert_eq!(about, [refused, granted].map(|id| Some(id.to_string())));
+    assert_eq!(deleted[0].decision.as_deref(), Some("passage_picture"));
+    assert_eq!(deleted[0].policy.as_deref(), Some("nsw-2014@2"));
+    // Nobody reviews the other one; after a restart the log still says what is due.
+    let rig = rig.restart().await;
+    rig.clock.advance_millis((336 - 82) * HOUR_MS - 1);
+    assert_eq!(run(&rig).await.pictures, 0);
+    rig.clock.advance_millis(1);
+    assert_eq!(run(&rig).await.pictures, 1);
+    assert!(!has_picture(&rig, waiting).await);
+    assert!(has_picture(&rig, known).await);
+    assert_eq!(run(&rig).await, Run::default());
+    audit::check(&rig.state).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_that_is_late_is_found_by_the_nightly_search() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    gate.enrol(1).await;
+    passes(&rig, &gate, 1, template(501)).await;
+    rig.clock.advance_millis(15 * DAY_MS + 1);
+    let kept = retention::list(&rig.state, "test").await.unwrap();
+    assert!(kept.pictures[0].is_overdue(rig.clock.now()));
+    let late = retention::nightly(&rig.state).await.unwrap().unwrap();
+    assert_eq!((late.pictures, late.overdue), (1, 1), "{late:?}");
+    assert_eq!(entries(&rig, "retention_overdue").await.len(), 1);
+    assert_eq!(rig.state.store.alarms().await.unwrap().len(), 1);
+}
+
+/// How many rows each of these tables has.
+async fn tables_with(rig: &Rig, tables: [&str; 3]) -> Vec<i64> {
+    let hand = rig.hand().await;
+    let mut counts = Vec::new();
+    for table in tables {
+        let query = format!("SELECT COUNT(*) FROM {table}");
+        let row = sqlx::query(sqlx::AssertSqlSafe(query));
+        counts.push(row.fetch_one(&hand).await.unwrap().get::<i64, _>(0));
+    }
+    hand.close().await;
+    counts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_template_of_somebody_who_is_not_enrolled_is_stored() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    gate.enrol(1).await;
+    let tables = ["reference", "enrolment_reference", "passage"];
+    let before = tables_with(&rig, tables).await;
+    let stranger = template(501);
+    let passage = passes(&rig, &gate, 1, stranger.clone()).await;
+    // The passage is one row more, and no table of templates has one.
+    let mut expected = before.clone();
+    expected[2] += 1;
+    assert_eq!(tables_with(&rig, tables).await, expected);
+    // What is sealed beside its log entry, opened: numbers of comparisons, far smaller than a template.
+    let row = rig.state.store.passage(passage).await.unwrap().unwrap();
+    let detail = audit::detail(&rig.state, row.log_index).await.unwrap();
+    let detail = detail.expect("scores are sealed there");
+    let value: serde_json::Value = serde_json::from_slice(&detail).unwrap();
+    let mut keys: Vec<&str> = value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    keys.sort_unstable();
+    assert_eq!(
+        keys,
+        [
+            "calibration",
+            "calibration_version",
+            "candidates",
+            "fused",
+            "identifies"
+        ]
+    );
+    assert!(detail.len() < stranger.as_slice().len() * 4 / 2);
+    // As it came over the wire: nowhere in any file.
+    let numbers: Vec<u8> = stranger.as_slice()[128..132]
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    let text = serde_json::to_string(&stranger).unwrap();
+    let pieces = [numbers, text.as_bytes()[text.len() / 2..][..40].to_vec()];
+    let files = rig.end().await.files().await;
+    assert!(files.len() > 1);
+    for (path, bytes) in files {
+        for piece in &pieces {
+            assert!(!contains(&bytes, piece), "{}", path.display());
+        }
+    }
 }

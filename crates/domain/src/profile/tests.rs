@@ -127,7 +127,7 @@ fn a_prisoners_term_begins_at_release_and_is_not_ended_by_a_request() {
 fn gaps_contradictions_and_unknown_words_are_refused() {
     let text = SHIPPED[0].1;
     for (from, to, says) in [
-        ("version = 1", "version = 0", "version starts at 1"),
+        ("version = 2", "version = 0", "version starts at 1"),
         ("name = \"nsw-2014\"", "name = \"NSW\"", "lower-case"),
         ("months = 6", "months = 0", "between 1 and 1,200"),
         (
@@ -146,7 +146,14 @@ fn gaps_contradictions_and_unknown_words_are_refused() {
             "kinds = [\"iris_image\", \"notes\"]",
             "2 rules cover Notes",
         ),
-        ("version = 1", "version = 1\nkeeps = true", "unknown field"),
+        ("version = 2", "version = 2\nkeeps = true", "unknown field"),
+        ("hours = 72", "hours = 0", "1 to 336 hours"),
+        ("hours = 72", "hours = 400", "400 and 336 are not"),
+        (
+            "hours_before_review = 336",
+            "hours_before_review = 337",
+            "72 and 337 are not",
+        ),
         ("\"never\"", "\"sometimes\"", "unknown variant"),
         ("\"medication\"", "\"marketing\"", "unknown variant"),
     ] {
@@ -154,4 +161,27 @@ fn gaps_contradictions_and_unknown_words_are_refused() {
         let message = refusal(&text.replacen(from, to, 1));
         assert!(message.contains(says), "{from} to {to}: {message}");
     }
+}
+
+#[test]
+fn a_picture_of_nobody_known_is_due_after_the_decision_and_at_the_latest_14_days_after_the_passage()
+{
+    let profile = nsw();
+    let rule = profile.unrecognised();
+    let hours = |hours: i64| CAPTURED.plus_millis(hours * 3_600_000);
+    assert_eq!(rule.due(CAPTURED, Some(CAPTURED)), hours(72));
+    assert_eq!(rule.due(CAPTURED, Some(hours(10))), hours(82));
+    assert_eq!(rule.due(CAPTURED, None), hours(336));
+    assert_eq!(rule.due(CAPTURED, Some(hours(335))), hours(336));
+}
+
+#[test]
+fn a_profile_that_says_nothing_about_unrecognised_people_has_the_default() {
+    let text = SHIPPED[0].1;
+    let begin = text.find("[unrecognised]").unwrap();
+    let end = text.find("[[rule]]").unwrap();
+    let before = format!("{}{}", &text[..begin], &text[end..]);
+    let profile: Profile = toml::from_str(&before).unwrap();
+    assert_eq!(profile.unrecognised(), &UnrecognisedRule::default());
+    assert_eq!(profile.unrecognised().hours, 72);
 }
