@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::audit::{self, AuditError};
 use crate::enrolments::ledger;
 use crate::officers::{OfficerError, Session};
-use crate::rights;
 use crate::state::AppState;
-use crate::store::{StoreError, Write};
+use crate::store::StoreError;
+use crate::witness;
 
 /// A request waits this long for its answer.
 pub const ASKED_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -327,19 +327,20 @@ pub async fn pass(state: &AppState, asked: &Asked, actor: &str) -> Result<Pass, 
     let mut write = state.store.write().await?;
     ledger::catch_up(state).await?;
     let standing = state.rights(|rights| rights.approvals().standing(&content, now));
-    let (entry, detail, pass): (_, _, fn(u64) -> Pass) = match standing {
+    match standing {
         Some(Standing::Waits(request, at)) => {
             let until = at.plus_millis(ASKED_MS);
-            return Ok(Pass::Waits { request, until });
+            Ok(Pass::Waits { request, until })
         }
-        Some(Standing::Declined(request)) => return Ok(Pass::Declined { request }),
+        Some(Standing::Declined(request)) => Ok(Pass::Declined { request }),
         Some(Standing::Approved(request)) => {
             let entry = Entry {
                 actor: Some(actor.to_owned()),
                 about: Some(request.to_string()),
                 ..entry_of("approval_used", asked, content, now)?
             };
-            (entry, None, Pass::Approved)
+            let index = audit::finish(state, write, entry, None).await?;
+            Ok(Pass::Approved(index))
         }
         None => {
             if let Some(subject) = asked.subject
@@ -367,41 +368,24 @@ pub async fn pass(state: &AppState, asked: &Asked, actor: &str) -> Result<Pass, 
                 about: officer,
                 ..entry_of(kind, asked, content, now)?
             };
-            if !others {
-                return alone(state, write, entry, &detail).await;
+            let index = audit::finish(state, write, entry, Some(&detail)).await?;
+            if others {
+                let until = now.plus_millis(ASKED_MS);
+                return Ok(Pass::Waits {
+                    request: index,
+                    until,
+                });
             }
-            let index = audit::append(state, &mut write, entry, Some(&detail)).await?;
-            write.commit().await?;
-            state.logged_at(now);
-            return Ok(Pass::Waits {
-                request: index,
-                until: now.plus_millis(ASKED_MS),
-            });
+            if state.rights(|rights| rights.had_supervisors()) {
+                let what = format!(
+                    "two-person rule: {} (entry {index}): no supervisor is left who could decide, so one person did it alone",
+                    asked.kind.code()
+                );
+                witness::raise(state, witness::SERVER, &what, None, None).await?;
+            }
+            Ok(Pass::Alone(index))
         }
-    };
-    let index = audit::append(state, &mut write, entry, detail).await?;
-    write.commit().await?;
-    state.logged_at(now);
-    Ok(pass(index))
-}
-
-async fn alone(
-    state: &AppState,
-    mut write: Write<'_>,
-    entry: Entry,
-    detail: &[u8],
-) -> Result<Pass, ApprovalError> {
-    let now = Timestamp::from_micros(entry.time);
-    let kind = entry.decision.clone().unwrap_or_default();
-    let index = audit::append(state, &mut write, entry, Some(detail)).await?;
-    write.commit().await?;
-    state.logged_at(now);
-    if state.rights(|rights| rights.had_supervisors()) {
-        let what = format!("two-person rule: {kind} (entry {index})");
-        let wrong = "no supervisor is left who could decide, so one person did it alone";
-        rights::alarm_of(state, &what, wrong).await?;
     }
-    Ok(Pass::Alone(index))
 }
 
 /// A request that waits for its answer.
@@ -417,7 +401,7 @@ pub struct Waiting {
     pub by: String,
     /// The person whom it is about.
     pub subject: Option<SubjectId>,
-    /// May this officer decide it?
+    /// Did this officer ask for it, or is it about the own account? Then another supervisor decides.
     pub own: bool,
     /// [`Asked`]'s hash, which the answer must name.
     pub content: String,
@@ -445,6 +429,13 @@ pub async fn waiting(state: &AppState, officer: OfficerId) -> Result<Vec<Waiting
             })
             .collect()
     }))
+}
+
+async fn one(state: &AppState, officer: OfficerId, request: u64) -> Result<Waiting, ApprovalError> {
+    let all = waiting(state, officer).await?;
+    let mut all = all.into_iter();
+    all.find(|one| one.request == request)
+        .ok_or(ApprovalError::Unknown)
 }
 
 /// How many wait, as far as the log was read; for a banner.
@@ -478,9 +469,7 @@ pub async fn look(
     request: u64,
 ) -> Result<Shown, ApprovalError> {
     session.must(sallyport_domain::Act::DecideChange)?;
-    let mut all = waiting(state, session.officer).await?;
-    all.retain(|one| one.request == request);
-    let waiting = all.pop().ok_or(ApprovalError::Unknown)?;
+    let waiting = one(state, session.officer, request).await?;
     let entry = Entry {
         actor: Some(session.officer.to_string()),
         subject: waiting.subject.map(|id| id.to_string()),
@@ -520,10 +509,8 @@ pub async fn decide(
     if !approve && reason.is_empty() {
         return Err(ApprovalError::NoReason);
     }
-    let mut write = state.store.write().await?;
-    let mut all = waiting(state, session.officer).await?;
-    all.retain(|one| one.request == request);
-    let asked = all.pop().ok_or(ApprovalError::Unknown)?;
+    let write = state.store.write().await?;
+    let asked = one(state, session.officer, request).await?;
     if asked.content != content {
         return Err(ApprovalError::Changed);
     }
@@ -543,10 +530,8 @@ pub async fn decide(
         content: Some(asked.content),
         ..audit::entry(kind, now)?
     };
-    let index = ledger::append(state, &mut write, entry, Some(reason)).await?;
-    write.commit().await?;
-    state.logged_at(now);
-    Ok(index)
+    let detail = Some(reason.as_bytes()).filter(|reason| !reason.is_empty());
+    Ok(audit::finish(state, write, entry, detail).await?)
 }
 
 /// Does a link for this role need a second person? All but a gate officer's do.

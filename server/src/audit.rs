@@ -154,9 +154,21 @@ pub async fn detail(
 /// # Errors
 /// Not logged.
 pub async fn record(state: &AppState, entry: Entry) -> Result<u64, AuditError> {
+    finish(state, state.store.write().await?, entry, None).await
+}
+
+/// Appends an entry as the last act of a transaction, and commits all of it; returns the entry's index.
+///
+/// # Errors
+/// Nothing was stored.
+pub async fn finish(
+    state: &AppState,
+    mut write: Write<'_>,
+    entry: Entry,
+    detail: Option<&[u8]>,
+) -> Result<u64, AuditError> {
     let time = Timestamp::from_micros(entry.time);
-    let mut write = state.store.write().await?;
-    let index = append(state, &mut write, entry, None).await?;
+    let index = append(state, &mut write, entry, detail).await?;
     write.commit().await?;
     state.logged_at(time);
     Ok(index)

@@ -440,9 +440,7 @@ async fn delete_picture(
         policy: Some(label(state)),
         ..audit::entry("retention_deleted", now)?
     };
-    audit::append(state, &mut write, entry, None).await?;
-    write.commit().await?;
-    state.logged_at(now);
+    audit::finish(state, write, entry, None).await?;
     Ok(true)
 }
 

@@ -16,7 +16,6 @@ use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::gates::GateRow;
 use crate::store::officers::{OfficerRow, SessionRow};
-use crate::witness;
 
 /// What an entry `gate_joined` says of a key that waits for an officer's approval.
 pub(crate) const WAITS: &str = "waits_for_approval";
@@ -415,21 +414,6 @@ pub(crate) fn same(stored: &str, right: &str) -> bool {
 /// The alarm could not be stored.
 pub(crate) async fn alarm(state: &AppState, what: &str, id: &str) -> Result<(), AuditError> {
     ledger::alarm(state, what, id, "the log knows of no act that made it so").await
-}
-
-/// Raises an alarm about something that the log does know of.
-///
-/// # Errors
-/// The alarm could not be stored.
-pub(crate) async fn alarm_of(state: &AppState, what: &str, wrong: &str) -> Result<(), AuditError> {
-    witness::raise(
-        state,
-        witness::SERVER,
-        &format!("{what}: {wrong}"),
-        None,
-        None,
-    )
-    .await
 }
 
 /// Compares all accounts and gates with the log, and raises an alarm for each that differs. Returns how many.

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use serde::Deserialize;
 
 use super::guard::{Officer, check_csrf};
-use super::pages::Trouble;
+use super::pages::{Trouble, parsed};
 use super::view::{Page, date_and_time, html};
 use crate::approvals::{self, ApprovalError, Waiting};
 use crate::officers::{OfficerError, Session};
@@ -111,10 +111,7 @@ pub(super) async fn page(
     Officer(session): Officer,
     Path(request): Path<String>,
 ) -> Result<Response, Response> {
-    let request = request
-        .parse()
-        .map_err(|_| Trouble::not_found(&state).into_response())?;
-    shown(&state, &session, request, None).await
+    shown(&state, &session, parsed(&state, &request)?, None).await
 }
 
 #[derive(Deserialize)]
@@ -133,9 +130,7 @@ pub(super) async fn decide(
     Form(form): Form<DecisionForm>,
 ) -> Result<Response, Response> {
     check_csrf(&session, &form.csrf)?;
-    let request: u64 = request
-        .parse()
-        .map_err(|_| Trouble::not_found(&state).into_response())?;
+    let request = parsed(&state, &request)?;
     // Anything else than these words is no approval.
     let approve = match form.decision.as_str() {
         "approve" => true,

@@ -11,7 +11,7 @@ use sallyport_domain::{Act, EnrolmentId, Modality, OfficerId, SubjectId};
 use serde::Deserialize;
 
 use super::guard::{Officer, check_csrf};
-use super::pages::Trouble;
+use super::pages::{Trouble, parsed};
 use super::view::{Page, date_and_time, display_name, html};
 use crate::enrolments::{self, DecisionError, Outcome};
 use crate::officers::{self, Session};
@@ -254,11 +254,6 @@ pub(super) async fn close(
         Err(RegistryError::Unknown) => Err(Trouble::not_found(&state).into_response()),
         Err(error) => Err(trouble(&state, &error)),
     }
-}
-
-fn parsed(state: &AppState, id: &str) -> Result<EnrolmentId, Response> {
-    id.parse()
-        .map_err(|_| Trouble::not_found(state).into_response())
 }
 
 /// A batch: whom to look at, who is doubtful, and the one approval.
@@ -507,9 +502,7 @@ pub(super) async fn candidate(
     Path((id, subject)): Path<(String, String)>,
 ) -> Result<Response, Response> {
     let id = parsed(&state, &id)?;
-    let subject: SubjectId = subject
-        .parse()
-        .map_err(|_| Trouble::not_found(&state).into_response())?;
+    let subject: SubjectId = parsed(&state, &subject)?;
     enrolments::candidate_picture(&state, id, subject, session.officer)
         .await
         .map(jpeg)

@@ -1,5 +1,7 @@
 //! Sign-in, set-up, audit log, and pages for trouble.
 
+use std::str::FromStr;
+
 use askama::Template;
 use axum::Form;
 use axum::extract::{Path, Query, State};
@@ -100,6 +102,12 @@ impl Trouble {
             "There is no such page or record. It may have been deleted when its purpose ended.",
         )
     }
+}
+
+/// A name or number out of a path; what is none is no page.
+pub(super) fn parsed<T: FromStr>(state: &AppState, text: &str) -> Result<T, Response> {
+    text.parse()
+        .map_err(|_| Trouble::not_found(state).into_response())
 }
 
 impl IntoResponse for Trouble {
