@@ -8,8 +8,9 @@ use sallyport_server::clock::{Clock as _, SystemClock};
 use sallyport_server::officers;
 use sallyport_transparency::Entry;
 
+use crate::browser::{Browser, csrf};
 use crate::common::{Rig, subject};
-use crate::coverage::{Browser, csrf, entries};
+use crate::coverage::entries;
 
 fn removal(person: SubjectId) -> Asked {
     Asked {

@@ -5,8 +5,9 @@ use sallyport_server::{consultations, officers, registry};
 use sallyport_transparency::Entry;
 use sqlx::Row as _;
 
+use crate::browser::{Browser, csrf};
 use crate::common::{Rig, mate};
-use crate::coverage::{Browser, csrf, entries};
+use crate::coverage::entries;
 
 const NAME: &str = "Canary Person 1";
 

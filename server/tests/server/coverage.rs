@@ -5,9 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::http::{Request, header};
 use sallyport_domain::{Role, SubjectCategory};
 use sallyport_protocol::{
     DoorOutcome, DoorReport, EnrolmentOutcome, FailedAcquisition, Heartbeat, PROTOCOL_VERSION,
@@ -15,11 +12,11 @@ use sallyport_protocol::{
 };
 use sallyport_server::approvals::{Asked, Kind, Pass, pass};
 use sallyport_server::clock::Clock as _;
-use sallyport_server::{console, officers, presence, promises, refusals, rights};
+use sallyport_server::{presence, promises, refusals, rights};
 use sallyport_transparency::Entry;
-use serde_json::{Value, json};
-use tower::ServiceExt as _;
+use serde_json::json;
 
+use crate::browser::{Browser, PASSWORD, csrf, setup_path};
 use crate::common::{Device, Gate, Rig, approve, mate, template};
 use crate::factors::{HardwareKey, code_now, secret_of};
 
@@ -301,123 +298,6 @@ impl<'a> Tried<'a> {
     fn done(self) {
         assert!(self.left.is_empty(), "never tried: {:?}", self.left);
     }
-}
-
-pub(crate) const PASSWORD: &str = "a+quiet+harbour+in+june";
-
-pub(crate) async fn setup_path(rig: &Rig, role: Role) -> String {
-    let link = officers::create_setup_link(&rig.state, role).await.unwrap();
-    format!("/setup/{}", link.split_once("/setup/").unwrap().1)
-}
-
-pub(crate) struct Browser {
-    router: Router,
-    pub(crate) cookie: Option<String>,
-}
-
-impl Browser {
-    pub(crate) fn new(rig: &Rig) -> Self {
-        Self {
-            router: console::router(rig.state.clone()),
-            cookie: None,
-        }
-    }
-
-    /// With a gate officer of its own.
-    pub(crate) async fn signed_in(rig: &Rig) -> Self {
-        Self::signed_in_as(rig, "Alex", Role::GateOfficer).await
-    }
-
-    /// With an officer of its own.
-    pub(crate) async fn signed_in_as(rig: &Rig, name: &str, role: Role) -> Self {
-        let setup = setup_path(rig, role).await;
-        let mut browser = Self::new(rig);
-        let form = format!("name={name}&password={PASSWORD}&again={PASSWORD}");
-        assert_eq!(browser.post(&setup, &form).await.0, 303);
-        let form = format!("name={name}&password={PASSWORD}");
-        let (status, cookie) = browser.post("/sign-in", &form).await;
-        assert_eq!(status, 303);
-        browser.cookie = Some(cookie);
-        if role.needs_hardware_key() {
-            HardwareKey::new(name).add_to(&mut browser).await;
-        }
-        browser
-    }
-
-    /// One of the messages that the console's script sends, and its answer. Cookies are kept beside those that there are.
-    pub(crate) async fn send(&mut self, path: &str, message: &Value) -> (u16, Value) {
-        let mut request = Request::post(path)
-            .header(header::HOST, "localhost:0")
-            .header(header::ORIGIN, "https://localhost:0")
-            .header(header::CONTENT_TYPE, "application/json");
-        if let Some(cookie) = &self.cookie {
-            request = request.header(header::COOKIE, cookie);
-        }
-        let request = request.body(Body::from(message.to_string())).unwrap();
-        let answer = self.router.clone().oneshot(request).await.unwrap();
-        let status = answer.status().as_u16();
-        if let Some(cookie) = answer.headers().get(header::SET_COOKIE) {
-            let pair = cookie.to_str().unwrap().split(';').next().unwrap();
-            self.keep(pair);
-        }
-        let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
-        (status, serde_json::from_slice(&body).unwrap_or_default())
-    }
-
-    /// Adds or replaces a cookie.
-    pub(crate) fn keep(&mut self, pair: &str) {
-        let name = pair.split('=').next().unwrap();
-        let mut jar: Vec<&str> = self.cookie.as_deref().unwrap_or("").split("; ").collect();
-        jar.retain(|known| !known.is_empty() && known.split('=').next() != Some(name));
-        jar.push(pair);
-        self.cookie = Some(jar.join("; "));
-    }
-
-    pub(crate) async fn ask(
-        &self,
-        method: &str,
-        path: &str,
-        form: &str,
-        origin: &str,
-    ) -> (u16, String) {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "localhost:0")
-            .header(header::ORIGIN, origin)
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        if let Some(cookie) = &self.cookie {
-            request = request.header(header::COOKIE, cookie);
-        }
-        let request = request.body(Body::from(form.to_owned())).unwrap();
-        let answer = self.router.clone().oneshot(request).await.unwrap();
-        let status = answer.status().as_u16();
-        if let Some(cookie) = answer.headers().get(header::SET_COOKIE) {
-            let pair = cookie.to_str().unwrap().split(';').next().unwrap();
-            return (status, pair.to_owned());
-        }
-        if path == "/live/events" {
-            // The stream goes on for ever; its head is enough.
-            return (status, String::new());
-        }
-        let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
-        (status, String::from_utf8_lossy(&body).into_owned())
-    }
-
-    pub(crate) async fn get(&self, path: &str) -> String {
-        let (status, body) = self.ask("GET", path, "", "https://localhost:0").await;
-        assert_eq!(status, 200, "{path}: {body}");
-        body
-    }
-
-    pub(crate) async fn post(&self, path: &str, form: &str) -> (u16, String) {
-        self.ask("POST", path, form, "https://localhost:0").await
-    }
-}
-
-pub(crate) fn csrf(page: &str) -> String {
-    let (_, rest) = page.split_once("name=\"csrf\" value=\"").unwrap();
-    rest.split('"').next().unwrap().to_owned()
 }
 
 fn beat(rig: &Rig, gate: &Gate, cameras: &str) -> Heartbeat {

@@ -8,8 +8,8 @@ use sallyport_server::registry::{self, RegistryError};
 use sallyport_transparency::Entry;
 use sqlx::AssertSqlSafe;
 
+use crate::browser::{Browser, csrf};
 use crate::common::{Gate, Rig, approve, approver, dialect, mate, opener, probe, subject};
-use crate::coverage::{Browser, csrf};
 
 async fn put_aside(gate: &Gate, submission: &EnrolmentSubmission) -> EnrolmentId {
     let outcome: EnrolmentOutcome = gate.client.post(paths::ENROLMENT, submission).await.good();

@@ -12,8 +12,9 @@ use sallyport_server::officers::{self, Credentials, OfficerError, SignedIn};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::browser::{Browser, PASSWORD, csrf};
 use crate::common::Rig;
-use crate::coverage::{Browser, PASSWORD, csrf, entries};
+use crate::coverage::entries;
 
 /// A security key as WebAuthn level 2 says, without attestation: ES256, user present and verified.
 pub(crate) struct HardwareKey {
@@ -470,7 +471,7 @@ async fn a_hardware_key_must_be_the_right_one_and_answer_here_and_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_needs_a_key_can_do_nothing_without_and_a_code_is_not_enough() {
     let rig = Rig::start().await;
-    let setup = crate::coverage::setup_path(&rig, Role::Auditor).await;
+    let setup = crate::browser::setup_path(&rig, Role::Auditor).await;
     let mut browser = Browser::new(&rig);
     let form = format!("name=Alex&password={PASSWORD}&again={PASSWORD}");
     assert_eq!(browser.post(&setup, &form).await.0, 303);

@@ -11,8 +11,8 @@ use sallyport_server::gate_events;
 use sallyport_transparency::{Entry, NoteSigner};
 use sha2::{Digest as _, Sha256};
 
+use crate::browser::Browser;
 use crate::common::{Answer, Gate, Rig};
-use crate::coverage::Browser;
 
 /// Signs as the agent's journal does.
 pub(crate) struct Journal {

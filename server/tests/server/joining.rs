@@ -1,7 +1,8 @@
 //! Tokens, certificates and who may speak.
 
+use crate::browser::{Browser, csrf};
 use crate::common::{Device, Rig, contains, exchange};
-use crate::coverage::{Browser, csrf, entries};
+use crate::coverage::entries;
 use rustls::pki_types::ServerName;
 use sallyport_domain::{GateId, Role};
 use sallyport_protocol::{

@@ -11,8 +11,9 @@ use sallyport_server::officers::{self, OfficerError};
 use sallyport_server::{audit, rights};
 use sallyport_transparency::Entry;
 
+use crate::browser::{Browser, PASSWORD, csrf, setup_path};
 use crate::common::{Rig, template};
-use crate::coverage::{Browser, PASSWORD, csrf, entries, program, routes, setup_path};
+use crate::coverage::{entries, program, routes};
 
 /// What the page says to a role that may not.
 const NOT_FOR_ROLE: &str = "Not for your role";

@@ -12,8 +12,8 @@ use sallyport_server::release_orders;
 use sallyport_transparency::Entry;
 use sqlx::AssertSqlSafe;
 
+use crate::browser::{Browser, csrf};
 use crate::common::{Gate, Rig};
-use crate::coverage::{Browser, csrf};
 use crate::gate_events;
 
 async fn rename(rig: &Rig, from: &str, to: &str) {

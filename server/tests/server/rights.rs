@@ -9,8 +9,9 @@ use sallyport_server::{gates, registry, rights};
 use sha2::{Digest as _, Sha256};
 use sqlx::AssertSqlSafe;
 
+use crate::browser::{Browser, PASSWORD};
 use crate::common::{Rig, mate};
-use crate::coverage::{Browser, PASSWORD, entries};
+use crate::coverage::entries;
 
 async fn by_hand(rig: &Rig, statement: impl Into<String>) {
     let statement: String = statement.into();

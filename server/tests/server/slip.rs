@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use sallyport_domain::Verdict;
 use sallyport_transparency::{Entry, Receipt};
 
+use crate::browser::{Browser, csrf};
 use crate::common::{Rig, mate, template};
-use crate::coverage::{Browser, csrf};
 
 /// What a telephone reads: the path's squares drawn as pixels, and an independent reader of QR codes.
 pub(crate) fn scanned(svg: &str) -> String {

@@ -13,6 +13,8 @@ pub(crate) const ENGINE: Engine = Engine::Postgres;
 mod approvals;
 #[path = "../server/backup.rs"]
 mod backup;
+#[path = "../server/browser.rs"]
+mod browser;
 #[path = "../server/common.rs"]
 mod common;
 #[path = "../server/console.rs"]
