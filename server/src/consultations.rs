@@ -8,7 +8,7 @@ use crate::officers::{self, OfficerError, Session};
 use crate::registry;
 use crate::sealing::{self, Place};
 use crate::state::AppState;
-use crate::store::StoreError;
+use crate::store::{StoreError, Write};
 
 /// A raised quota lasts this long.
 pub const RAISED_MS: i64 = 24 * 60 * 60 * 1_000;
@@ -306,6 +306,25 @@ pub async fn set_wing(
     entry.decision = Some(if wing.is_some() { "set" } else { "removed" }.to_owned());
     audit::append(state, &mut write, entry, None).await?;
     Ok(write.commit().await?)
+}
+
+/// Gives `into` the wing of `from` where it has none, in the transaction that makes one person of the two.
+pub(crate) async fn keep_wing(
+    state: &AppState,
+    write: &mut Write<'_>,
+    from: SubjectId,
+    into: SubjectId,
+) -> Result<(), ConsultError> {
+    if wing(state, into).await?.is_some() {
+        return Ok(());
+    }
+    if let Some(name) = wing(state, from).await? {
+        let row = into.to_string();
+        let sealed = sealing::seal(&state.keys.site, 1, &place(state, &row), name.as_bytes())
+            .map_err(|_| OfficerError::Internal)?;
+        write.subject_wing_set(into, Some(sealed)).await?;
+    }
+    Ok(())
 }
 
 /// Says which wings' people an officer needs to know; an empty list means all.

@@ -7,10 +7,10 @@ use sallyport_domain::consistency::{
     IrisEnrolmentDefect, choose_iris_references, possible_duplicates,
 };
 use sallyport_domain::{
-    Evidence, FaceTemplate, GatePolicy, IrisRotation, IrisTemplate, ModelDigest, OperatingPoints,
-    SubjectId, Template,
+    Evidence, FaceTemplate, FusionCalibration, GatePolicy, IrisRotation, IrisTemplate, ModelDigest,
+    OperatingPoints, SubjectId, Template,
 };
-use sallyport_matching::{Captured, Identification};
+use sallyport_matching::{Captured, Gallery, Identification};
 use sallyport_protocol::{EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission};
 
 use crate::registry::RegistryError;
@@ -135,31 +135,12 @@ pub(crate) async fn check(
     let (calibration, policy) = (state.fusion.clone(), policy.clone());
     let own = submission.subject;
     let found = tokio::task::spawn_blocking(move || {
-        // Left and right may be exchanged at one of the two enrolments, so both ways are searched.
-        let swapped: Vec<(ModelDigest, Template)> = samples
-            .iter()
-            .map(|(model, template)| match template {
-                Template::Face(face) => (*model, Template::Face(face.clone())),
-                Template::Iris(iris) => (*model, Template::Iris(iris.under_other_name())),
-            })
-            .collect();
-        let mut alike = BTreeSet::new();
+        let mut found = BTreeSet::new();
         for gallery in &galleries {
             let gallery = gallery.read().ok()?;
-            for captured in captures(&samples).into_iter().chain(captures(&swapped)) {
-                let found =
-                    gallery.identify(&captured, &calibration, IrisRotation::Wide, CANDIDATES);
-                match found {
-                    Identification::Found { scores, size } => {
-                        let points = OperatingPoints::new(&calibration, &policy, size);
-                        let evidence = Evidence::new(scores, points);
-                        alike.extend(possible_duplicates(&evidence, own));
-                    }
-                    Identification::OtherModel(_) => return None,
-                }
-            }
+            found.extend(alike(&gallery, &samples, &calibration, &policy, own)?);
         }
-        Some(alike)
+        Some(found)
     })
     .await;
     match found {
@@ -171,6 +152,36 @@ pub(crate) async fn check(
             "duplicates cannot be searched with this model; all stations must use the models of the enrolled references",
         )),
     }
+}
+
+/// Who in the gallery may be the person of these samples, but for `own`. `None` where there are references, but not of their models.
+pub(crate) fn alike(
+    gallery: &Gallery,
+    samples: &[(ModelDigest, Template)],
+    calibration: &FusionCalibration,
+    policy: &GatePolicy,
+    own: SubjectId,
+) -> Option<BTreeSet<SubjectId>> {
+    // Left and right may be exchanged at one of the two enrolments, so both ways are searched.
+    let swapped: Vec<(ModelDigest, Template)> = samples
+        .iter()
+        .map(|(model, template)| match template {
+            Template::Face(face) => (*model, Template::Face(face.clone())),
+            Template::Iris(iris) => (*model, Template::Iris(iris.under_other_name())),
+        })
+        .collect();
+    let mut alike = BTreeSet::new();
+    for captured in captures(samples).into_iter().chain(captures(&swapped)) {
+        match gallery.identify(&captured, calibration, IrisRotation::Wide, CANDIDATES) {
+            Identification::Found { scores, size } => {
+                let points = OperatingPoints::new(calibration, policy, size);
+                let evidence = Evidence::new(scores, points);
+                alike.extend(possible_duplicates(&evidence, own));
+            }
+            Identification::OtherModel(_) => return None,
+        }
+    }
+    Some(alike)
 }
 
 /// All faces, and of each eye the samples that agree best.

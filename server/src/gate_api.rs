@@ -171,7 +171,9 @@ impl From<RegistryError> for Refusal {
         let message = error.to_string();
         match error {
             RegistryError::Invalid(_) => Self::new(StatusCode::BAD_REQUEST, "invalid", message),
-            RegistryError::Conflict => Self::new(StatusCode::CONFLICT, "conflict", message),
+            RegistryError::Conflict | RegistryError::Merged(_) => {
+                Self::new(StatusCode::CONFLICT, "conflict", message)
+            }
             RegistryError::Unknown => Self::new(StatusCode::NOT_FOUND, "unknown", message),
             RegistryError::NoOrder => Self::new(StatusCode::FORBIDDEN, "no_enrolment", message),
             RegistryError::Forbidden { .. } => {

@@ -25,6 +25,7 @@ pub mod gates;
 pub mod hardening;
 pub mod installation;
 pub mod keys;
+pub mod merging;
 pub mod model_change;
 pub mod monitor;
 pub mod moving;

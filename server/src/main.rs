@@ -10,6 +10,7 @@ mod enrolment_commands;
 mod error_rate_commands;
 mod key_commands;
 mod log_commands;
+mod merge_commands;
 mod model_commands;
 mod promise_commands;
 mod record_commands;
@@ -232,6 +233,8 @@ enum Registry {
     List(Data),
     #[command(flatten)]
     Record(record_commands::Record),
+    #[command(flatten)]
+    Merging(merge_commands::Merging),
     /// Change whether a person may pass.
     Status {
         /// Who.
@@ -690,6 +693,7 @@ async fn people(command: Registry) -> anyhow::Result<()> {
             println!("{subject}: {what}; log entry {index}.");
         }
         Registry::Record(command) => record_commands::run(command).await?,
+        Registry::Merging(command) => merge_commands::run(command).await?,
         Registry::NewKey(data) => {
             let version = keys::prepare(&open(&data).await?, ACTOR).await?;
             println!(

@@ -267,14 +267,7 @@ pub(crate) fn check_submission(
 ) -> Result<(), RegistryError> {
     let category = submission.category;
     for sample in &submission.samples {
-        let kind = kind_of(sample.probe.modality);
-        if !may_keep(profile, kind, category) {
-            return Err(RegistryError::Forbidden {
-                profile: profile.name().to_owned(),
-                what: name(kind),
-                clause: profile.rule(kind, category).source.clone(),
-            });
-        }
+        check_template(profile, sample.probe.modality.code(), category)?;
     }
     if !may_keep(profile, DataKind::Photograph, category) {
         for sample in &mut submission.samples {
@@ -282,6 +275,28 @@ pub(crate) fn check_submission(
         }
     }
     Ok(())
+}
+
+/// May a template of this modality be kept about a person of this category?
+///
+/// # Errors
+/// [`RegistryError::Forbidden`], with the clause.
+pub(crate) fn check_template(
+    profile: &Profile,
+    modality: &str,
+    category: SubjectCategory,
+) -> Result<(), RegistryError> {
+    let modality =
+        Modality::from_code(modality).ok_or(StoreError::Corrupt("reference.modality"))?;
+    let kind = kind_of(modality);
+    if may_keep(profile, kind, category) {
+        return Ok(());
+    }
+    Err(RegistryError::Forbidden {
+        profile: profile.name().to_owned(),
+        what: name(kind),
+        clause: profile.rule(kind, category).source.clone(),
+    })
 }
 
 /// A kind of data in words.

@@ -124,6 +124,12 @@ fn print(view: &View) {
             visits.until.to_rfc3339_seconds()
         );
     }
+    if let Some((into, at)) = view.merged_into {
+        println!("merged        into {into} at {}", at.to_rfc3339_seconds());
+    }
+    for other in &view.merged {
+        println!("merged        {other} is this person, too");
+    }
     if let Some(wing) = &view.wing {
         println!("wing          {wing}");
     }

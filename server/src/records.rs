@@ -358,6 +358,10 @@ pub struct View {
     pub holds: Vec<String>,
     /// What was changed, oldest first.
     pub changes: Vec<Change>,
+    /// Into whom this record was merged, and when.
+    pub merged_into: Option<(SubjectId, Timestamp)>,
+    /// Whose records were merged into this one.
+    pub merged: Vec<SubjectId>,
 }
 
 async fn device(state: &AppState, made: ledger::Made) -> Result<Option<String>, RegistryError> {
@@ -420,6 +424,8 @@ pub async fn view(state: &AppState, id: SubjectId) -> Result<View, RecordError> 
         items,
         holds: life.holds.into_iter().collect(),
         changes: ledger::changes(state, id).await,
+        merged_into: ledger::merged_into(state, id).await,
+        merged: ledger::merged(state, id).await.into_keys().collect(),
         subject,
     })
 }

@@ -14,8 +14,8 @@ use crate::keys::{KeyError, Purpose};
 use crate::records::Details;
 use crate::sealing::{self, Key, Place, SealError};
 use crate::state::AppState;
-use crate::store::StoreError;
 use crate::store::registry::{ReferenceRow, SubjectRow};
+use crate::store::{StoreError, Write};
 
 /// Why the registry did not do what was asked. Carries no personal data.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,11 @@ pub enum RegistryError {
     /// There is no such subject.
     #[error("there is no such subject")]
     Unknown,
+    /// It is another one now.
+    #[error(
+        "this person was merged into {0}; do it there, or take the merger back first (registry unmerge)"
+    )]
+    Merged(SubjectId),
     /// The station has no right to submit.
     #[error(
         "no enrolment is open under this code for this station: it is unknown, used up, closed or too old. Ask an enroller to open one in the console, or on the server: sallyport-server enrolment open"
@@ -509,6 +514,7 @@ pub async fn set_status(
 ) -> Result<u64, RegistryError> {
     let mut write = state.store.write().await?;
     let row = write.subject(id).await?.ok_or(RegistryError::Unknown)?;
+    not_merged(state, id).await?;
     let key = subject_key(state, &row)?;
     let mut record = open_record(state, &row)?.record;
     record.status = status;
@@ -529,25 +535,56 @@ pub async fn set_status(
     Ok(index)
 }
 
+/// Goes on only where the person's references are still the person's own.
+pub(crate) async fn not_merged(state: &AppState, id: SubjectId) -> Result<(), RegistryError> {
+    ledger::catch_up(state).await?;
+    match ledger::merged_into(state, id).await {
+        Some((into, _)) => Err(RegistryError::Merged(into)),
+        None => Ok(()),
+    }
+}
+
+/// Deletes a person with keys, references and documents, and with everybody who was merged into this one: it is the same person.
+/// Returns who is gone; the caller writes an entry for each. Empty when there was none.
+pub(crate) async fn take_away(
+    state: &AppState,
+    write: &mut Write<'_>,
+    id: SubjectId,
+) -> Result<Vec<SubjectId>, RegistryError> {
+    not_merged(state, id).await?;
+    let merged = ledger::merged(state, id).await.into_keys();
+    let mut gone = Vec::new();
+    for one in std::iter::once(id).chain(merged) {
+        if write.subject_delete(one).await? {
+            write.documents_delete(one).await?;
+            gone.push(one);
+        }
+    }
+    Ok(gone)
+}
+
 /// Removes a subject with data key and references, with a log entry. Running servers drop the person within a second.
 ///
 /// # Errors
 /// See [`RegistryError`]; nothing was removed.
 pub async fn remove(state: &AppState, id: SubjectId, actor: &str) -> Result<u64, RegistryError> {
     let mut write = state.store.write().await?;
-    if !write.subject_delete(id).await? {
-        return Err(RegistryError::Unknown);
-    }
-    write.documents_delete(id).await?;
+    let gone = take_away(state, &mut write, id).await?;
     let now = state.clock.now();
-    let entry = Entry {
-        actor: Some(actor.to_owned()),
-        subject: Some(id.to_string()),
-        decision: Some("removed".to_owned()),
-        ..audit::entry("subject_removed", now)?
-    };
-    let index = audit::append(state, &mut write, entry, None).await?;
-    write.registry_changed(id).await?;
+    let mut first = None;
+    for one in &gone {
+        let entry = Entry {
+            actor: Some(actor.to_owned()),
+            subject: Some(one.to_string()),
+            about: (*one != id).then(|| id.to_string()),
+            decision: Some("removed".to_owned()),
+            ..audit::entry("subject_removed", now)?
+        };
+        let index = audit::append(state, &mut write, entry, None).await?;
+        first.get_or_insert(index);
+        write.registry_changed(*one).await?;
+    }
+    let index = first.ok_or(RegistryError::Unknown)?;
     write.commit().await?;
     state.logged_at(now);
     if let Ok(mut gallery) = state.gallery.write() {

@@ -278,7 +278,7 @@ async fn items_of(
     state: &AppState,
     profile: &Profile,
     subject: SubjectId,
-    has_document: bool,
+    documents: &BTreeSet<SubjectId>,
 ) -> Result<Vec<Item>, RegistryError> {
     let Some(record) = registry::subject(state, subject).await? else {
         return Ok(Vec::new());
@@ -287,21 +287,24 @@ async fn items_of(
     let life = ledger::life(state, subject)
         .await
         .ok_or(RegistryError::NotInLog)?;
-    let mut kinds: Vec<(Option<ReferenceId>, DataKind)> = Vec::new();
+    let mut kinds: Vec<(SubjectId, Option<ReferenceId>, DataKind)> = Vec::new();
     for reference in state.store.references(subject).await? {
         let modality = Modality::from_code(&reference.modality)
             .ok_or(StoreError::Corrupt("reference.modality"))?;
-        kinds.push((Some(reference.id), profiles::kind_of(modality)));
+        kinds.push((subject, Some(reference.id), profiles::kind_of(modality)));
         if reference.photograph_sealed.is_some() {
-            kinds.push((Some(reference.id), DataKind::Photograph));
+            kinds.push((subject, Some(reference.id), DataKind::Photograph));
         }
     }
-    if has_document {
-        kinds.push((None, DataKind::DocumentNumber));
+    // Documents that were shown under another pseudonym stay beside that one, and go by this person's terms.
+    let merged = ledger::merged(state, subject).await.into_keys();
+    let whose = std::iter::once(subject).chain(merged);
+    for one in whose.filter(|one| documents.contains(one)) {
+        kinds.push((one, None, DataKind::DocumentNumber));
     }
     let mut items = Vec::with_capacity(kinds.len());
-    for (reference, kind) in kinds {
-        let captured = ledger::captured(state, subject, reference)
+    for (whose, reference, kind) in kinds {
+        let captured = ledger::captured(state, whose, reference)
             .await
             .ok_or(RegistryError::NotInLog)?;
         let events = LifeEvents {
@@ -313,7 +316,7 @@ async fn items_of(
             held: !life.holds.is_empty(),
         };
         items.push(Item {
-            subject,
+            subject: whose,
             reference,
             kind,
             due: profile.due(kind, category, &events),
@@ -335,11 +338,17 @@ pub(crate) async fn of_person(
     profiles::load(state).await?;
     let held = state.profile();
     let documents = state.store.subjects_with_documents().await?;
-    items_of(state, &held.profile, subject, documents.contains(&subject)).await
+    items_of(
+        state,
+        &held.profile,
+        subject,
+        &documents.into_iter().collect(),
+    )
+    .await
 }
 
-/// Everything kept about everybody, and how many people's records could not be opened.
-async fn all(state: &AppState) -> Result<(Vec<Vec<Item>>, usize), RegistryError> {
+/// Everything kept about everybody, by person, and how many people's records could not be opened.
+async fn all(state: &AppState) -> Result<(Vec<(SubjectId, Vec<Item>)>, usize), RegistryError> {
     ledger::catch_up(state).await?;
     profiles::load(state).await?;
     let held = state.profile();
@@ -351,8 +360,12 @@ async fn all(state: &AppState) -> Result<(Vec<Vec<Item>>, usize), RegistryError>
         .collect();
     let (mut people, mut unreadable) = (Vec::new(), 0);
     for row in state.store.subjects().await? {
-        match items_of(state, &held.profile, row.id, documents.contains(&row.id)).await {
-            Ok(items) => people.push(items),
+        // Whoever was merged goes with the other one.
+        if ledger::merged_into(state, row.id).await.is_some() {
+            continue;
+        }
+        match items_of(state, &held.profile, row.id, &documents).await {
+            Ok(items) => people.push((row.id, items)),
             Err(RegistryError::Unavailable(AuditError::Store(error @ StoreError::Database(_)))) => {
                 return Err(error.into());
             }
@@ -379,7 +392,7 @@ pub async fn list(state: &AppState, actor: &str) -> Result<Kept, RegistryError> 
     };
     audit::record(state, entry).await?;
     Ok(Kept {
-        items: people.into_iter().flatten().collect(),
+        items: people.into_iter().flat_map(|(_, items)| items).collect(),
         pictures,
         unreadable,
     })
@@ -461,15 +474,14 @@ pub async fn run(state: &AppState, actor: &str) -> Result<Run, RegistryError> {
         unreadable,
         ..Run::default()
     };
-    for items in people {
+    for (subject, items) in people {
         done.overdue += items.iter().filter(|item| item.is_overdue(now)).count();
         done.held += items.iter().filter(|item| item.due == Due::Held).count();
         // Nothing is left that may be kept.
         if items.iter().all(|item| item.due.has_come(now))
             && let Some(first) = items.first()
         {
-            erase(state, first, actor).await?;
-            done.erased += 1;
+            done.erased += usize::from(erase(state, subject, first, actor).await?);
             continue;
         }
         for item in items.iter().filter(|item| item.due.has_come(now)) {
@@ -532,29 +544,37 @@ fn entry_of(state: &AppState, item: &Item, kind: &str, actor: &str) -> Result<En
     })
 }
 
-/// Erases a person: keys, references, document and what the log has sealed.
-async fn erase(state: &AppState, item: &Item, actor: &str) -> Result<(), RegistryError> {
+/// Erases a person: keys, references, document and what the log has sealed; `false` when the person was gone.
+async fn erase(
+    state: &AppState,
+    id: SubjectId,
+    item: &Item,
+    actor: &str,
+) -> Result<bool, RegistryError> {
     let now = state.clock.now();
-    let id = item.subject;
     let mut write = state.store.write().await?;
-    if !write.subject_delete(id).await? {
-        return Ok(());
+    let gone = registry::take_away(state, &mut write, id).await?;
+    let mut last = None;
+    for one in &gone {
+        let entry = Entry {
+            subject: Some(one.to_string()),
+            about: (*one != id).then(|| id.to_string()),
+            decision: Some("retention".to_owned()),
+            ..entry_of(state, item, "subject_erased", actor)?
+        };
+        audit::append(state, &mut write, entry, None).await?;
+        last = Some(write.registry_changed(*one).await?);
     }
-    write.documents_delete(id).await?;
-    let entry = Entry {
-        about: None,
-        decision: Some("retention".to_owned()),
-        ..entry_of(state, item, "subject_erased", actor)?
+    let Some(seq) = last else {
+        return Ok(false);
     };
-    audit::append(state, &mut write, entry, None).await?;
-    let seq = write.registry_changed(id).await?;
     write.commit().await?;
     state.logged_at(now);
     if let Ok(mut gallery) = state.gallery.write() {
         gallery.remove_subject(id);
     }
     replicas::own_change(state, seq).await;
-    Ok(())
+    Ok(true)
 }
 
 /// Deletes one piece; `false` when it was gone.

@@ -446,6 +446,10 @@ async fn commit(
         return Err(DecisionError::Unknown);
     }
     let there = write.subject(subject).await?.is_some();
+    if target.is_some() {
+        // Merged into somebody else since this was shown.
+        registry::not_merged(state, subject).await?;
+    }
     if there != target.is_some() {
         return Err(DecisionError::Registry(RegistryError::Conflict));
     }

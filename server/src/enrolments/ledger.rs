@@ -1,7 +1,7 @@
 //! What the audit log says was enrolled. A subject, reference or enrolment that somebody wrote into the database by hand, or
 //! brought back after it was removed, has no such entry: it is not loaded, and an alarm is raised.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use sallyport_domain::{ReasonCode, ReferenceId, SubjectId, Template, Timestamp, TransactionId};
 use sallyport_transparency::Entry;
@@ -20,11 +20,16 @@ const PAGE: u32 = 1_024;
 /// The kind comes within this many bytes of an entry.
 const HEAD: usize = 96;
 
+/// What an entry `subject_merged` says that moves references. It is about the person who goes on; that of the other one says "into".
+pub(crate) const MERGED: &str = "merged";
+/// The same for an entry `subject_unmerged`. It is about the person who gets them back.
+pub(crate) const UNMERGED: &str = "unmerged";
+
 /// What an entry `retention_deleted` calls the picture of a passage.
 pub(crate) const PASSAGE_PICTURE: &str = "passage_picture";
 
 /// Kinds that matter here, as they stand in an entry.
-const KINDS: [&[u8]; 14] = [
+const KINDS: [&[u8]; 16] = [
     b"\"kind\":\"passage\"",
     b"\"kind\":\"review\"",
     b"\"kind\":\"profile_change\"",
@@ -37,6 +42,8 @@ const KINDS: [&[u8]; 14] = [
     b"\"kind\":\"enrolment\"",
     b"\"kind\":\"reference_renewed\"",
     b"\"kind\":\"reference_retired\"",
+    b"\"kind\":\"subject_merged\"",
+    b"\"kind\":\"subject_unmerged\"",
     b"\"kind\":\"subject_removed\"",
     b"\"kind\":\"subject_erased\"",
 ];
@@ -59,6 +66,10 @@ struct Known {
     made: HashMap<ReferenceId, Made>,
     /// Changes of the record, oldest first.
     changes: Vec<Change>,
+    /// Whose references this person's became.
+    merged_into: Option<(SubjectId, Timestamp)>,
+    /// Whose references became this person's, and which.
+    merged: BTreeMap<SubjectId, BTreeSet<ReferenceId>>,
 }
 
 /// What made a reference.
@@ -68,6 +79,8 @@ pub(crate) struct Made {
     pub(crate) enrolment: Option<String>,
     /// The gate, where it was none.
     pub(crate) gate: Option<String>,
+    /// It was made of samples of a granted passage.
+    pub(crate) at_passage: bool,
 }
 
 /// A change of a person's record, as the log has it.
@@ -214,17 +227,32 @@ impl Ledger {
                 }
             }
             // Only whoever was enrolled can get references of another model.
-            ("reference_renewed", _) => {
+            ("reference_renewed", how) => {
                 if let Some(known) = self.subjects.get_mut(&subject) {
+                    let at_passage = how == Some("at_passage");
+                    let source = entry.about.as_deref().and_then(|id| id.parse().ok());
                     for (id, named) in entry.references.iter().filter_map(|line| named(line)) {
                         known.references.insert(id, named);
                         known.captured.insert(id, entry.time);
-                        let gate = entry.gate.clone();
-                        let enrolment = None;
-                        known.made.insert(id, Made { enrolment, gate });
+                        let made = Made {
+                            enrolment: None,
+                            gate: entry.gate.clone(),
+                            at_passage,
+                        };
+                        known.made.insert(id, made);
+                        // Made of the photograph of a reference that came with another person: it goes back with it.
+                        if let Some(source) = source.filter(|_| !at_passage) {
+                            for came in known.merged.values_mut() {
+                                if came.contains(&source) {
+                                    came.insert(id);
+                                }
+                            }
+                        }
                     }
                 }
             }
+            ("subject_merged", Some(MERGED)) => self.take_merger(subject, &entry),
+            ("subject_unmerged", Some(UNMERGED)) => self.take_back(subject, &entry),
             ("reference_retired", _) => {
                 if let Some(known) = self.subjects.get_mut(&subject) {
                     for id in entry.references.iter().filter_map(|line| line.parse().ok()) {
@@ -239,9 +267,12 @@ impl Ledger {
                 for (id, named) in entry.references.iter().filter_map(|line| named(line)) {
                     known.references.insert(id, named);
                     known.captured.insert(id, entry.time);
-                    let enrolment = entry.about.clone();
-                    let gate = None;
-                    known.made.insert(id, Made { enrolment, gate });
+                    let made = Made {
+                        enrolment: entry.about.clone(),
+                        gate: None,
+                        at_passage: false,
+                    };
+                    known.made.insert(id, made);
                 }
             }
             ("subject_removed" | "subject_erased", _) => {
@@ -249,6 +280,87 @@ impl Ledger {
             }
             _ => {}
         }
+        if entry.kind == "legal_hold" && entry.decision.as_deref() == Some("lifted") {
+            self.lift_of_merged(subject, entry.about.as_deref().unwrap_or_default());
+        }
+    }
+
+    /// The references of whom the entry is about are `into`'s from now on.
+    fn take_merger(&mut self, into: SubjectId, entry: &Entry) {
+        let Some(from) = entry.about.as_deref().and_then(|id| id.parse().ok()) else {
+            return;
+        };
+        let came = self.move_references(from, into, entry);
+        if let Some(from) = self.subjects.get_mut(&from) {
+            from.merged_into = Some((into, Timestamp::from_micros(entry.time)));
+        }
+        if let Some(into) = self.subjects.get_mut(&into) {
+            into.merged.insert(from, came);
+        }
+    }
+
+    /// They are `subject`'s own again.
+    fn take_back(&mut self, subject: SubjectId, entry: &Entry) {
+        let Some(known) = self.subjects.get_mut(&subject) else {
+            return;
+        };
+        let Some((from, _)) = known.merged_into.take() else {
+            return;
+        };
+        if let Some(from) = self.subjects.get_mut(&from) {
+            from.merged.remove(&subject);
+        }
+        self.move_references(from, subject, entry);
+    }
+
+    /// Whatever the entry names goes from one person to the other; returns which.
+    fn move_references(
+        &mut self,
+        from: SubjectId,
+        into: SubjectId,
+        entry: &Entry,
+    ) -> BTreeSet<ReferenceId> {
+        let mut moved = Vec::new();
+        let Some(from) = self.subjects.get_mut(&from) else {
+            return BTreeSet::new();
+        };
+        for (id, named) in entry.references.iter().filter_map(|line| named(line)) {
+            let at = from.captured.remove(&id).unwrap_or(from.enrolled);
+            let made = from.made.remove(&id).unwrap_or_default();
+            from.references.remove(&id);
+            moved.push((id, named, at, made));
+        }
+        let Some(into) = self.subjects.get_mut(&into) else {
+            return BTreeSet::new();
+        };
+        let came = moved.iter().map(|(id, ..)| *id).collect();
+        for (id, named, at, made) in moved {
+            into.references.insert(id, named);
+            into.captured.insert(id, at);
+            into.made.insert(id, made);
+        }
+        came
+    }
+
+    /// A hold about somebody whose references became this person's is lifted here, where it shows.
+    fn lift_of_merged(&mut self, subject: SubjectId, hold: &str) {
+        let merged = self.subjects.get(&subject).map(|known| &known.merged);
+        let merged: Vec<SubjectId> = merged.into_iter().flatten().map(|(id, _)| *id).collect();
+        for one in merged {
+            if let Some(known) = self.subjects.get_mut(&one) {
+                known.life.holds.remove(hold);
+            }
+        }
+    }
+
+    /// What happened to a person, and to whomever else the person was enrolled as.
+    fn life(&self, subject: SubjectId) -> Option<Life> {
+        let known = self.subjects.get(&subject)?;
+        let mut life = known.life.clone();
+        for other in known.merged.keys().filter_map(|id| self.subjects.get(id)) {
+            life.join(&other.life);
+        }
+        Some(life)
     }
 
     fn knows(&self, subject: SubjectId, reference: ReferenceId) -> Option<Option<&(u32, String)>> {
@@ -262,6 +374,17 @@ impl Ledger {
 }
 
 impl Life {
+    /// Of the same person under another pseudonym: the later visit, every hold, the first request. Release and end of employment are
+    /// those of the record that goes on.
+    fn join(&mut self, other: &Self) {
+        self.last_visit = self.last_visit.max(other.last_visit);
+        self.deletion_requested = match (self.deletion_requested, other.deletion_requested) {
+            (Some(one), Some(another)) => Some(one.min(another)),
+            (one, another) => one.or(another),
+        };
+        self.holds.extend(other.holds.iter().cloned());
+    }
+
     fn take(&mut self, entry: &Entry) {
         let at = Timestamp::from_micros(entry.time);
         let decision = entry.decision.as_deref().unwrap_or_default();
@@ -325,11 +448,26 @@ pub(crate) async fn without_picture(state: &AppState, passages: &[TransactionId]
 
 /// What the log says of a person's life; `None` of somebody whom it does not know.
 pub(crate) async fn life(state: &AppState, subject: SubjectId) -> Option<Life> {
+    state.ledger.lock().await.life(subject)
+}
+
+/// Whose references this person's became, and when, if a merger stands. The ledger has caught up.
+pub(crate) async fn merged_into(
+    state: &AppState,
+    subject: SubjectId,
+) -> Option<(SubjectId, Timestamp)> {
     let ledger = state.ledger.lock().await;
-    ledger
-        .subjects
-        .get(&subject)
-        .map(|known| known.life.clone())
+    ledger.subjects.get(&subject)?.merged_into
+}
+
+/// Whose references became this person's, and which of them the log knows. The ledger has caught up.
+pub(crate) async fn merged(
+    state: &AppState,
+    subject: SubjectId,
+) -> BTreeMap<SubjectId, BTreeSet<ReferenceId>> {
+    let ledger = state.ledger.lock().await;
+    let known = ledger.subjects.get(&subject);
+    known.map(|known| known.merged.clone()).unwrap_or_default()
 }
 
 /// The newest keyed hash of a person's legal basis, custody and visits; `None` where none was ever recorded.
@@ -464,6 +602,7 @@ pub(crate) async fn not_in_log(
         RegistryError::Invalid(_)
         | RegistryError::Conflict
         | RegistryError::Unknown
+        | RegistryError::Merged(_)
         | RegistryError::NoOrder
         | RegistryError::Forbidden { .. }
         | RegistryError::ProfileChanged

@@ -174,6 +174,7 @@ impl New<'_> {
         if enough || gone || renewed {
             return Ok(false);
         }
+        registry::not_merged(state, self.subject).await?;
         let entry = Entry {
             decision: Some(self.how.to_owned()),
             references: vec![ledger::name(&row, &stored)],

@@ -218,6 +218,48 @@ impl Write<'_> {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Gives a reference to another subject, sealed for its place there, if it is still as it was read; `false` when it is not.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn reference_move(
+        &mut self,
+        old: &ReferenceRow,
+        fresh: &ReferenceRow,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE reference SET subject_id = $1, template_sealed = $2, photograph_sealed = $3, origin = $4 \
+             WHERE id = $5 AND subject_id = $6 AND secret_version = $7",
+        )
+        .bind(fresh.subject.to_string())
+        .bind(fresh.template_sealed.clone())
+        .bind(fresh.photograph_sealed.clone())
+        .bind(fresh.origin.map(|origin| origin.to_string()))
+        .bind(old.id.to_string())
+        .bind(old.subject.to_string())
+        .bind(i64::from(old.secret_version))
+        .execute(&mut *self.transaction)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// References of one subject, as the transaction sees them.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn references(
+        &mut self,
+        subject: SubjectId,
+    ) -> Result<Vec<ReferenceRow>, StoreError> {
+        sqlx::query(REFERENCES)
+            .bind(subject.to_string())
+            .fetch_all(&mut *self.transaction)
+            .await?
+            .iter()
+            .map(reference_row)
+            .collect()
+    }
+
     /// Replaces a subject's sealed record.
     ///
     /// # Errors

@@ -231,6 +231,7 @@ async fn every_such_command_does_nothing_without_a_second_person() {
     let rig = Rig::start().await;
     let gate = rig.gate("front-in").await;
     let person = gate.enrol(1).await;
+    let double = crate::merging::enrol_again(&rig, &gate, 2, 1).await;
     as_the_programs(&rig);
     let sam = Browser::signed_in_as(&rig, "Sam", Role::Supervisor).await;
     sallyport_server::keys::prepare(&rig.state, "test")
@@ -262,6 +263,14 @@ async fn every_such_command_does_nothing_without_a_second_person() {
         (
             format!("registry group {person} a --reason stated"),
             "subject_group",
+        ),
+        (
+            format!("registry merge {double} --into {person} --reason passport"),
+            "subject_merged",
+        ),
+        (
+            format!("registry unmerge {double} --reason twins"),
+            "subject_unmerged",
         ),
         ("registry retire-key 1".to_owned(), "keys_rotated"),
         (

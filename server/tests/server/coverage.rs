@@ -96,7 +96,7 @@ const ROUTES: [(&str, &[&str]); 60] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 67] = [
+const COMMANDS: [(&str, &[&str]); 70] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -125,6 +125,15 @@ const COMMANDS: [(&str, &[&str]); 67] = [
     ("registry end-visits", &["subject_details"]),
     ("registry wing", &["subject_wing"]),
     ("registry group", &["approval_missing", "subject_group"]),
+    ("registry duplicates", &["consultation"]),
+    (
+        "registry merge",
+        &["approval_missing", "subject_merged", "subject_merged"],
+    ),
+    (
+        "registry unmerge",
+        &["approval_missing", "subject_unmerged", "subject_unmerged"],
+    ),
     ("registry remove", &["approval_missing", "subject_removed"]),
     ("registry new-key", &["keys_rotated"]),
     ("registry rewrap", &["keys_rotated"]),
@@ -1011,6 +1020,8 @@ async fn every_command_leaves_its_entries() {
         sallyport_server::retention::hold(&rig.state, person.parse().unwrap(), "trial", "test")
             .await
             .unwrap();
+    // Somebody who was enrolled twice.
+    let double = crate::merging::enrol_again(&rig, &gate, 30, 1).await;
     let change = crate::model_change::begin(&rig, None).await;
     let left = sallyport_server::model_change::report(&rig.state, "test")
         .await
@@ -1074,6 +1085,9 @@ async fn every_command_leaves_its_entries() {
         ),
         &format!("registry show {visitor} --reason inspection --case 1"),
         &format!("registry end-visits {visitor} {prisoner} --reason trial"),
+        "registry duplicates",
+        &format!("registry merge {double} --into {person} --reason passport"),
+        &format!("registry unmerge {double} --reason twins"),
         &format!("registry status {person} suspended --reason trial"),
         &format!("registry wing {person} c"),
         &format!("registry group {person} a --reason stated"),

@@ -28,6 +28,7 @@ mod irises;
 mod joining;
 mod keys;
 mod log;
+mod merging;
 mod model_change;
 mod monitor;
 mod officers;

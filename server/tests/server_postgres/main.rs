@@ -43,6 +43,8 @@ mod joining;
 mod keys;
 #[path = "../server/log.rs"]
 mod log;
+#[path = "../server/merging.rs"]
+mod merging;
 #[path = "../server/model_change.rs"]
 mod model_change;
 #[path = "../server/monitor.rs"]

@@ -1,0 +1,640 @@
+//! Two records that turned out to be one person: the references of one become the other's, and can be given back.
+//!
+//! Nobody's face gets onto somebody else's record this way: the references must look alike by the same rule that finds duplicates at an
+//! enrolment, no matter who approves. The record that is merged stays, closed, so that the merger can be undone; it goes with the
+//! person. Which references moved is worked out of the log alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sallyport_domain::{
+    DataKind, ModelDigest, ReferenceId, SubjectCategory, SubjectId, SubjectStatus, Template,
+    Timestamp,
+};
+use sallyport_matching::Gallery;
+use sallyport_transparency::Entry;
+use sha2::{Digest as _, Sha256};
+
+use crate::audit::{self, AuditError};
+use crate::consultations::{self, ConsultError};
+use crate::enrolment;
+use crate::enrolments::ledger;
+use crate::gates;
+use crate::profiles;
+use crate::registry::{self, RegistryError, Subject};
+use crate::replicas;
+use crate::sealing::{Key, SealError};
+use crate::state::AppState;
+use crate::store::registry::{ReferenceRow, SubjectRow};
+use crate::store::{StoreError, Write};
+
+/// A reason has at most this many characters.
+const MAX_REASON_CHARS: usize = 500;
+
+/// Why nothing was merged or given back.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeError {
+    /// No reason.
+    #[error(
+        "give a reason of 1 to {MAX_REASON_CHARS} characters; it is kept sealed beside the log entry"
+    )]
+    NoReason,
+    /// One and the same.
+    #[error("name two different people")]
+    Same,
+    /// One of them is part of a merger.
+    #[error("{0} was merged with somebody else already; take that merger back first")]
+    Chain(SubjectId),
+    /// Not merged.
+    #[error("{0} is not merged into anybody")]
+    NotMerged(SubjectId),
+    /// No references to compare.
+    #[error("{0} has no references, so nothing shows that the two are one person")]
+    NoReferences(SubjectId),
+    /// Models differ.
+    #[error(
+        "the references of the two were made by different models and cannot be compared; wait until both have references of one model"
+    )]
+    OtherModel,
+    /// Not alike.
+    #[error(
+        "the references of the two do not look alike, so nothing is merged, whoever approves it. If they are one person, enrol that person anew and remove the wrong record"
+    )]
+    NotAlike,
+    /// Their statuses differ.
+    #[error(
+        "one of the two is {from}, the other {into}: decide which holds, and give both this status first (registry status)"
+    )]
+    Status {
+        /// Of whose references move.
+        from: &'static str,
+        /// Of who goes on.
+        into: &'static str,
+    },
+    /// Something changed since it was approved.
+    #[error(
+        "references or records of the two changed since this was looked at; nothing was done. Give the command again"
+    )]
+    Changed,
+    /// The wing.
+    #[error(transparent)]
+    Wing(#[from] ConsultError),
+    /// Registry, database or log.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+}
+
+impl From<StoreError> for MergeError {
+    fn from(error: StoreError) -> Self {
+        Self::Registry(error.into())
+    }
+}
+
+impl From<AuditError> for MergeError {
+    fn from(error: AuditError) -> Self {
+        Self::Registry(error.into())
+    }
+}
+
+impl From<SealError> for MergeError {
+    fn from(error: SealError) -> Self {
+        Self::Registry(error.into())
+    }
+}
+
+/// What exactly is going to be done; a second person approves it by its words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Whose references move.
+    pub from: SubjectId,
+    /// Who gets them.
+    pub into: SubjectId,
+    /// How many move.
+    pub moving: usize,
+    /// Of a merger taken back: how many are deleted, because they were captured at gates while nobody could say whose they are.
+    pub deleted: usize,
+    /// The act in a sentence, with everything that it depends on.
+    pub what: String,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Done {
+    /// The entry.
+    pub log_index: u64,
+    /// References that moved.
+    pub moved: usize,
+    /// References that were deleted.
+    pub deleted: usize,
+}
+
+fn checked(reason: &str) -> Result<&str, MergeError> {
+    let reason = reason.trim();
+    if reason.is_empty() || reason.chars().count() > MAX_REASON_CHARS {
+        return Err(MergeError::NoReason);
+    }
+    Ok(reason)
+}
+
+/// One person with key, record, and references opened.
+struct Side {
+    row: SubjectRow,
+    key: Key,
+    subject: Subject,
+    references: Vec<(ReferenceRow, Template)>,
+}
+
+impl Side {
+    async fn read(
+        state: &AppState,
+        write: &mut Write<'_>,
+        id: SubjectId,
+    ) -> Result<Self, MergeError> {
+        let row = write.subject(id).await?.ok_or(RegistryError::Unknown)?;
+        let key = registry::subject_key(state, &row).map_err(RegistryError::from)?;
+        let subject = registry::open_record(state, &row)?;
+        // A status that somebody wrote by hand must not become true here.
+        if !crate::rights::status_stands(state, id, subject.record.status).await? {
+            return Err(RegistryError::NotInLog.into());
+        }
+        let mut references = Vec::new();
+        for reference in write.references(id).await? {
+            let template = registry::opened(state, &key, &reference)?;
+            ledger::stands(state, &reference, &template).await?;
+            references.push((reference, template));
+        }
+        Ok(Self {
+            row,
+            key,
+            subject,
+            references,
+        })
+    }
+
+    const fn id(&self) -> SubjectId {
+        self.row.id
+    }
+
+    const fn category(&self) -> SubjectCategory {
+        self.subject.record.category
+    }
+
+    const fn status(&self) -> SubjectStatus {
+        self.subject.record.status
+    }
+
+    /// Templates as they are compared.
+    async fn templates(
+        &self,
+        state: &AppState,
+    ) -> Result<Vec<(ModelDigest, ReferenceId, Template)>, MergeError> {
+        let mut templates = Vec::new();
+        for (row, template) in &self.references {
+            let secrets = &state.keys.templates;
+            let taken = secrets.taken_out(state, row.secret_version, template.clone());
+            templates.push((
+                registry::model_of(row)?,
+                row.id,
+                taken.await.map_err(RegistryError::from)?,
+            ));
+        }
+        Ok(templates)
+    }
+}
+
+/// What the two consist of, as one hash: references with their templates, status and category.
+fn fingerprint(sides: [&Side; 2]) -> String {
+    let mut hash = Sha256::new();
+    for side in sides {
+        let mut names: Vec<String> = side
+            .references
+            .iter()
+            .map(|(row, template)| ledger::name(row, template))
+            .collect();
+        names.sort_unstable();
+        let head = format!(
+            "{} {} {} {}\n",
+            side.id(),
+            side.category().code(),
+            side.status().code(),
+            names.len()
+        );
+        hash.update(head);
+        for name in names {
+            hash.update(name);
+            hash.update("\n");
+        }
+    }
+    hex::encode(hash.finalize())
+}
+
+/// Does the duplicate search find one when it looks for the other?
+async fn alike(state: &AppState, from: &Side, into: &Side) -> Result<(), MergeError> {
+    let (one, other) = (from.templates(state).await?, into.templates(state).await?);
+    let (own, wanted) = (from.id(), into.id());
+    let (calibration, held) = (state.fusion.clone(), state.clone());
+    let found = tokio::task::spawn_blocking(move || {
+        let mut gallery = Gallery::new();
+        for (model, reference, template) in &other {
+            held.note_protection(gallery.insert(*model, *reference, wanted, template));
+        }
+        // While models change one of the two may have references of both, the other of one.
+        let common: BTreeSet<ModelDigest> = other.iter().map(|(model, ..)| *model).collect();
+        let samples: Vec<(ModelDigest, Template)> = one
+            .into_iter()
+            .filter(|(model, ..)| common.contains(model))
+            .map(|(model, _, template)| (model, template))
+            .collect();
+        if samples.is_empty() {
+            return None;
+        }
+        enrolment::alike(
+            &gallery,
+            &samples,
+            &calibration,
+            &gates::default_policy(),
+            own,
+        )
+    });
+    match found.await {
+        Ok(Some(alike)) if alike.contains(&wanted) => Ok(()),
+        Ok(Some(_)) | Err(_) => Err(MergeError::NotAlike),
+        Ok(None) => Err(MergeError::OtherModel),
+    }
+}
+
+/// All checks of a merger, in the transaction that will do it or only to look.
+async fn checked_sides(
+    state: &AppState,
+    write: &mut Write<'_>,
+    from: SubjectId,
+    into: SubjectId,
+) -> Result<(Side, Side), MergeError> {
+    if from == into {
+        return Err(MergeError::Same);
+    }
+    ledger::catch_up(state).await?;
+    profiles::load(state).await?;
+    for one in [from, into] {
+        if ledger::merged_into(state, one).await.is_some() {
+            return Err(MergeError::Chain(one));
+        }
+    }
+    // The one that goes on may have taken up others before.
+    if !ledger::merged(state, from).await.is_empty() {
+        return Err(MergeError::Chain(from));
+    }
+    let from = Side::read(state, write, from).await?;
+    let into = Side::read(state, write, into).await?;
+    for side in [&from, &into] {
+        if side.references.is_empty() {
+            return Err(MergeError::NoReferences(side.id()));
+        }
+    }
+    if from.status() != into.status() {
+        return Err(MergeError::Status {
+            from: from.status().code(),
+            into: into.status().code(),
+        });
+    }
+    let profile = state.profile();
+    for (row, _) in &from.references {
+        profiles::check_template(&profile.profile, &row.modality, into.category())?;
+    }
+    alike(state, &from, &into).await?;
+    Ok((from, into))
+}
+
+fn merger_of(from: &Side, into: &Side) -> Plan {
+    let moving = from.references.len();
+    let what = format!(
+        "Merge {} ({}) into {} ({}): {moving} references of the first become the second's, who has {} and stays {}. \
+         Their references look alike. The first record stays closed until the second is removed. State {}.",
+        from.id(),
+        from.category().code(),
+        into.id(),
+        into.category().code(),
+        into.references.len(),
+        into.status().code(),
+        fingerprint([from, into]),
+    );
+    Plan {
+        from: from.id(),
+        into: into.id(),
+        moving,
+        deleted: 0,
+        what,
+    }
+}
+
+/// What merging `from` into `into` would do. Changes nothing and writes no entry; it shows no more than that the two look alike.
+///
+/// # Errors
+/// See [`MergeError`].
+pub async fn plan(state: &AppState, from: SubjectId, into: SubjectId) -> Result<Plan, MergeError> {
+    let mut write = state.store.write().await?;
+    let (from, into) = checked_sides(state, &mut write, from, into).await?;
+    Ok(merger_of(&from, &into))
+}
+
+/// A reference sealed for its place with another person; without its photograph, where none may be kept there.
+fn resealed(
+    state: &AppState,
+    old: &ReferenceRow,
+    template: &Template,
+    (from, to): (&Key, &Side),
+    origin: Option<SubjectId>,
+) -> Result<ReferenceRow, SealError> {
+    let mut fresh = ReferenceRow {
+        subject: to.id(),
+        origin,
+        photograph_sealed: None,
+        ..old.clone()
+    };
+    let bytes = registry::template_bytes(template);
+    fresh.template_sealed = registry::seal_template_bytes(state, &to.key, &fresh, &bytes)?;
+    let (kind, category) = (DataKind::Photograph, to.category());
+    if profiles::may_keep(&state.profile().profile, kind, category) {
+        fresh.photograph_sealed = registry::photograph(state, from, old)?
+            .map(|photograph| registry::seal_photograph(state, &to.key, &fresh, &photograph))
+            .transpose()?;
+    }
+    Ok(fresh)
+}
+
+/// Merges, if everything is still as in the plan.
+///
+/// # Errors
+/// See [`MergeError`]; nothing was changed.
+pub async fn merge(
+    state: &AppState,
+    plan: &Plan,
+    reason: &str,
+    actor: &str,
+) -> Result<Done, MergeError> {
+    let reason = checked(reason)?;
+    let now = state.clock.now();
+    let mut write = state.store.write().await?;
+    let (from, mut into) = checked_sides(state, &mut write, plan.from, plan.into).await?;
+    if merger_of(&from, &into) != *plan {
+        return Err(MergeError::Changed);
+    }
+    let mut names = Vec::new();
+    for (old, template) in &from.references {
+        let origin = old.origin.or(Some(from.id()));
+        let fresh = resealed(state, old, template, (&from.key, &into), origin)?;
+        names.push(ledger::name(&fresh, template));
+        if !write.reference_move(old, &fresh).await? {
+            return Err(MergeError::Changed);
+        }
+    }
+    // A cool-off that has not ended for one has not ended for the person.
+    let later = from
+        .subject
+        .record
+        .effective_from
+        .max(into.subject.record.effective_from);
+    if later != into.subject.record.effective_from {
+        into.subject.record.effective_from = later;
+        let sealed = registry::seal_record(state, &into.key, into.id(), &into.subject.record)?;
+        write.subject_update(into.id(), sealed).await?;
+    }
+    // Whoever may not look at one of the two must not get to see it as the other.
+    consultations::keep_wing(state, &mut write, from.id(), into.id()).await?;
+    let entry = |subject: SubjectId, about: SubjectId, decision: &str| {
+        Ok::<_, AuditError>(Entry {
+            actor: Some(actor.to_owned()),
+            subject: Some(subject.to_string()),
+            about: Some(about.to_string()),
+            decision: Some(decision.to_owned()),
+            ..audit::entry("subject_merged", now)?
+        })
+    };
+    let moved = Entry {
+        references: names,
+        ..entry(into.id(), from.id(), ledger::MERGED)?
+    };
+    let detail = Some(reason.as_bytes());
+    let log_index = audit::append(state, &mut write, moved, detail).await?;
+    let closed = entry(from.id(), into.id(), "into")?;
+    audit::append(state, &mut write, closed, detail).await?;
+    finish(state, write, [from.id(), into.id()], now).await?;
+    Ok(Done {
+        log_index,
+        moved: plan.moving,
+        deleted: 0,
+    })
+}
+
+/// Commits, and takes both people into the gallery as they are now.
+async fn finish(
+    state: &AppState,
+    mut write: Write<'_>,
+    people: [SubjectId; 2],
+    now: Timestamp,
+) -> Result<(), MergeError> {
+    for one in people {
+        write.registry_changed(one).await?;
+    }
+    write.commit().await?;
+    state.logged_at(now);
+    replicas::catch_up(state).await?;
+    Ok(())
+}
+
+/// A merger that is going to be taken back.
+struct Separation {
+    from: Side,
+    into: Side,
+    /// Places among `into`'s references.
+    moving: Vec<usize>,
+    deleted: Vec<usize>,
+}
+
+impl Separation {
+    async fn read(
+        state: &AppState,
+        write: &mut Write<'_>,
+        from: SubjectId,
+    ) -> Result<Self, MergeError> {
+        ledger::catch_up(state).await?;
+        if write.subject(from).await?.is_none() {
+            return Err(RegistryError::Unknown.into());
+        }
+        let into = ledger::merged_into(state, from).await;
+        let (into, since) = into.ok_or(MergeError::NotMerged(from))?;
+        let mut merged: BTreeMap<SubjectId, BTreeSet<ReferenceId>> =
+            ledger::merged(state, into).await;
+        let came = merged.remove(&from).unwrap_or_default();
+        let from = Side::read(state, write, from).await?;
+        let into = Side::read(state, write, into).await?;
+        let (mut moving, mut deleted) = (Vec::new(), Vec::new());
+        for (at, (row, _)) in into.references.iter().enumerate() {
+            if came.contains(&row.id) {
+                moving.push(at);
+                continue;
+            }
+            let made = ledger::made(state, into.id(), row.id).await;
+            let captured = ledger::captured(state, into.id(), Some(row.id)).await;
+            if made.at_passage && captured.is_none_or(|at| at >= since) {
+                deleted.push(at);
+            }
+        }
+        Ok(Self {
+            from,
+            into,
+            moving,
+            deleted,
+        })
+    }
+
+    fn plan(&self) -> Plan {
+        let (moving, deleted) = (self.moving.len(), self.deleted.len());
+        let what = format!(
+            "Take back the merger of {} into {}: {moving} references become the first's again, whose own status is {}; the second stays {}. \
+             {deleted} references that gates captured since are deleted, because nobody can say whose they are. State {}.",
+            self.from.id(),
+            self.into.id(),
+            self.from.status().code(),
+            self.into.status().code(),
+            fingerprint([&self.from, &self.into]),
+        );
+        Plan {
+            from: self.from.id(),
+            into: self.into.id(),
+            moving,
+            deleted,
+            what,
+        }
+    }
+}
+
+/// What taking back the merger of `from` would do. Changes nothing.
+///
+/// # Errors
+/// See [`MergeError`].
+pub async fn plan_back(state: &AppState, from: SubjectId) -> Result<Plan, MergeError> {
+    let mut write = state.store.write().await?;
+    Ok(Separation::read(state, &mut write, from).await?.plan())
+}
+
+/// Takes a merger back, if everything is still as in the plan.
+///
+/// # Errors
+/// See [`MergeError`]; nothing was changed.
+pub async fn unmerge(
+    state: &AppState,
+    plan: &Plan,
+    reason: &str,
+    actor: &str,
+) -> Result<Done, MergeError> {
+    let reason = checked(reason)?;
+    let now = state.clock.now();
+    let mut write = state.store.write().await?;
+    let found = Separation::read(state, &mut write, plan.from).await?;
+    if found.plan() != *plan {
+        return Err(MergeError::Changed);
+    }
+    let (from, into) = (&found.from, &found.into);
+    let of = |places: &[usize]| -> Vec<&(ReferenceRow, Template)> {
+        let places = places.iter();
+        places.filter_map(|at| into.references.get(*at)).collect()
+    };
+    let mut names = Vec::new();
+    for (old, template) in of(&found.moving) {
+        let origin = old.origin.filter(|origin| *origin != from.id());
+        let fresh = resealed(state, old, template, (&into.key, from), origin)?;
+        names.push(ledger::name(&fresh, template));
+        if !write.reference_move(old, &fresh).await? {
+            return Err(MergeError::Changed);
+        }
+    }
+    let mut gone = Vec::new();
+    for (row, _) in of(&found.deleted) {
+        write.reference_delete(row.id).await?;
+        gone.push(row.id.to_string());
+    }
+    let entry = |subject: SubjectId, about: SubjectId, decision: &str| {
+        Ok::<_, AuditError>(Entry {
+            actor: Some(actor.to_owned()),
+            subject: Some(subject.to_string()),
+            about: Some(about.to_string()),
+            decision: Some(decision.to_owned()),
+            ..audit::entry("subject_unmerged", now)?
+        })
+    };
+    let back = Entry {
+        references: names,
+        ..entry(from.id(), into.id(), ledger::UNMERGED)?
+    };
+    let detail = Some(reason.as_bytes());
+    let log_index = audit::append(state, &mut write, back, detail).await?;
+    let other = entry(into.id(), from.id(), "from")?;
+    audit::append(state, &mut write, other, detail).await?;
+    if !gone.is_empty() {
+        let retired = Entry {
+            kind: "reference_retired".to_owned(),
+            references: gone,
+            ..entry(into.id(), from.id(), ledger::UNMERGED)?
+        };
+        audit::append(state, &mut write, retired, None).await?;
+    }
+    finish(state, write, [from.id(), into.id()], now).await?;
+    Ok(Done {
+        log_index,
+        moved: plan.moving,
+        deleted: plan.deleted,
+    })
+}
+
+/// People who are enrolled more than once, as far as their references say: pairs that look alike. `progress` is told how many people
+/// were looked at. The gallery must be loaded. Its entry of the log says who asked, before anything is returned.
+///
+/// # Errors
+/// Database, log or memory.
+pub async fn duplicates(
+    state: &AppState,
+    actor: &str,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<BTreeSet<(SubjectId, SubjectId)>, MergeError> {
+    let entry = Entry {
+        actor: Some(actor.to_owned()),
+        about: Some("duplicates".to_owned()),
+        ..audit::entry("consultation", state.clock.now())?
+    };
+    audit::record(state, entry).await?;
+    let rows = state.store.subjects().await?;
+    let mut pairs = BTreeSet::new();
+    for (at, row) in rows.iter().enumerate() {
+        progress(at, rows.len());
+        let key = registry::subject_key(state, row).map_err(RegistryError::from)?;
+        let mut samples = BTreeMap::<ModelDigest, Vec<(ModelDigest, Template)>>::new();
+        for reference in state.store.references(row.id).await? {
+            let model = registry::model_of(&reference)?;
+            let template = registry::opened(state, &key, &reference)?;
+            let secrets = &state.keys.templates;
+            let taken = secrets.taken_out(state, reference.secret_version, template);
+            let template = taken.await.map_err(RegistryError::from)?;
+            samples.entry(model).or_default().push((model, template));
+        }
+        // Each model by itself: while models change, a person has references of two, and they are never compared.
+        for samples in samples.into_values() {
+            let (gallery, calibration) = (state.gallery.clone(), state.fusion.clone());
+            let own = row.id;
+            let found = tokio::task::spawn_blocking(move || {
+                let gallery = gallery.read().ok()?;
+                let policy = gates::default_policy();
+                enrolment::alike(&gallery, &samples, &calibration, &policy, own)
+            });
+            let found = found
+                .await
+                .ok()
+                .flatten()
+                .ok_or(StoreError::Corrupt("the gallery in memory"))?;
+            for other in found {
+                pairs.insert((own.min(other), own.max(other)));
+            }
+        }
+    }
+    progress(rows.len(), rows.len());
+    Ok(pairs)
+}
