@@ -382,7 +382,7 @@ pub fn notice(held: &Held, category: SubjectCategory) -> String {
     };
     let _ = writeln!(
         text,
-        "- When you are not recognised at a gate: no template is kept; the picture is deleted {} hours after the decision, and at the latest {} hours after you stood there ({}{confirm}).",
+        "- At a gate: the picture taken there is deleted {} hours after the decision, and at the latest {} hours after you stood there; of somebody who is not recognised no template is kept ({}{confirm}).",
         rule.hours, rule.hours_before_review, rule.source
     );
     text.push_str(

@@ -12,6 +12,7 @@ use crate::audit::{self, AuditError};
 use crate::enrolments::{self, ledger};
 use crate::keys::{KeyError, Purpose};
 use crate::records::Details;
+use crate::retention;
 use crate::sealing::{self, Key, Place, SealError};
 use crate::state::AppState;
 use crate::store::registry::{ReferenceRow, SubjectRow};
@@ -544,12 +545,13 @@ pub(crate) async fn not_merged(state: &AppState, id: SubjectId) -> Result<(), Re
     }
 }
 
-/// Deletes a person with keys, references and documents, and with everybody who was merged into this one: it is the same person.
+/// Deletes a person with keys, references, documents and pictures of passages, and with everybody who was merged into this one: it is the same person.
 /// Returns who is gone; the caller writes an entry for each. Empty when there was none.
 pub(crate) async fn take_away(
     state: &AppState,
     write: &mut Write<'_>,
     id: SubjectId,
+    actor: &str,
 ) -> Result<Vec<SubjectId>, RegistryError> {
     not_merged(state, id).await?;
     let merged = ledger::merged(state, id).await.into_keys();
@@ -557,6 +559,7 @@ pub(crate) async fn take_away(
     for one in std::iter::once(id).chain(merged) {
         if write.subject_delete(one).await? {
             write.documents_delete(one).await?;
+            retention::pictures_of(state, write, one, actor).await?;
             gone.push(one);
         }
     }
@@ -569,7 +572,7 @@ pub(crate) async fn take_away(
 /// See [`RegistryError`]; nothing was removed.
 pub async fn remove(state: &AppState, id: SubjectId, actor: &str) -> Result<u64, RegistryError> {
     let mut write = state.store.write().await?;
-    let gone = take_away(state, &mut write, id).await?;
+    let gone = take_away(state, &mut write, id, actor).await?;
     let now = state.clock.now();
     let mut first = None;
     for one in &gone {

@@ -1,5 +1,5 @@
 //! Data leave when their purpose ends: what is due by the jurisdiction profile is deleted every night, each kind by itself, and a person
-//! of whom nothing may be kept any more is erased with all keys. So are pictures of passages at which nobody was recognised.
+//! of whom nothing may be kept any more is erased with all keys. So are pictures of passages, whoever was recognised there.
 //!
 //! Terms are counted from what the log says happened: captures, granted passages, releases, ends of employment, requests. So nobody who
 //! changes the database prolongs or shortens a term. A legal hold stops deletion of what was lawful to keep. Data that are still there a
@@ -19,13 +19,15 @@ use crate::profiles;
 use crate::registry::{self, RegistryError};
 use crate::replicas;
 use crate::state::AppState;
-use crate::store::StoreError;
+use crate::store::{StoreError, Write};
 use crate::witness;
 
 /// Data that are still there this long after they were due are overdue.
 const OVERDUE_AFTER_MS: i64 = 24 * 3_600_000;
 /// A run follows the one before after this.
 const RUN_EVERY_MS: i64 = 24 * 3_600_000;
+/// Pictures of passages deleted with one entry, so that it stays small.
+const PICTURES_AT_ONCE: usize = 100;
 /// A reason has at most this many characters.
 const MAX_REASON_CHARS: usize = 2_000;
 
@@ -52,7 +54,7 @@ impl Item {
     }
 }
 
-/// The sealed picture of a passage at which nobody was recognised, and when it must be gone.
+/// The sealed picture of a passage, and when it must be gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Picture {
     /// Which passage.
@@ -81,7 +83,7 @@ fn is_overdue(due: Due, now: Timestamp) -> bool {
 pub struct Kept {
     /// About people who are registered.
     pub items: Vec<Item>,
-    /// Pictures of passages at which nobody was recognised.
+    /// Pictures of passages.
     pub pictures: Vec<Picture>,
     /// People whose record could not be opened, so that nobody knows what is due.
     pub unreadable: usize,
@@ -92,7 +94,7 @@ pub struct Kept {
 pub struct Run {
     /// Photographs, templates and document numbers deleted of people who stay.
     pub deleted: usize,
-    /// Pictures deleted of passages at which nobody was recognised.
+    /// Pictures of passages deleted.
     pub pictures: usize,
     /// People erased.
     pub erased: usize,
@@ -398,7 +400,7 @@ pub async fn list(state: &AppState, actor: &str) -> Result<Kept, RegistryError> 
     })
 }
 
-/// Pictures that are kept of passages at which nobody was recognised, oldest first, where this is true of when they are due. Terms are
+/// Pictures that are kept of passages, oldest first, where this is true of when they are due. Terms are
 /// counted from what the log says, so nobody who changes the passage's row prolongs one. The ledger has caught up and the profile is loaded.
 async fn pictures(
     state: &AppState,
@@ -407,7 +409,7 @@ async fn pictures(
     let held = state.profile();
     let rule = held.profile.unrecognised();
     let (mut kept, mut without) = (Vec::new(), Vec::new());
-    for one in ledger::unrecognised(state).await {
+    for one in ledger::pictured(state).await {
         let on_hold = match one.meant {
             Some(subject) => ledger::life(state, subject)
                 .await
@@ -433,28 +435,77 @@ async fn pictures(
     Ok(kept)
 }
 
-/// Deletes a passage's picture; `false` when it was gone.
-async fn delete_picture(
+/// Deletes pictures of passages, with one entry that lists those that were there; returns how many.
+async fn delete_pictures(
     state: &AppState,
-    picture: &Picture,
+    passages: &[TransactionId],
     actor: &str,
-) -> Result<bool, RegistryError> {
-    let now = state.clock.now();
+) -> Result<usize, RegistryError> {
     let mut write = state.store.write().await?;
-    if !write.passage_picture_delete(picture.passage).await? {
-        return Ok(false);
+    let deleted = note_deleted(state, &mut write, passages, None, actor).await?;
+    if deleted > 0 {
+        write.commit().await?;
+        state.logged_at(state.clock.now());
     }
-    let source = state.profile().profile.unrecognised().source.clone();
+    Ok(deleted)
+}
+
+/// The same in somebody else's transaction; `of` is who goes with all pictures.
+async fn note_deleted(
+    state: &AppState,
+    write: &mut Write<'_>,
+    passages: &[TransactionId],
+    of: Option<SubjectId>,
+    actor: &str,
+) -> Result<usize, RegistryError> {
+    let mut deleted = Vec::new();
+    for passage in passages {
+        if write.passage_picture_delete(*passage).await? {
+            deleted.push(passage.to_string());
+        }
+    }
+    if deleted.is_empty() {
+        return Ok(0);
+    }
+    let count = deleted.len();
+    let source = match of {
+        Some(_) => "the person's data are erased".to_owned(),
+        None => state.profile().profile.unrecognised().source.clone(),
+    };
     let entry = Entry {
         actor: Some(actor.to_owned()),
-        about: Some(picture.passage.to_string()),
-        decision: Some(ledger::PASSAGE_PICTURE.to_owned()),
+        subject: of.map(|id| id.to_string()),
+        decision: Some(ledger::PASSAGE_PICTURES.to_owned()),
         reason: Some(source),
         policy: Some(label(state)),
-        ..audit::entry("retention_deleted", now)?
+        references: deleted,
+        ..audit::entry("retention_deleted", state.clock.now())?
     };
-    audit::finish(state, write, entry, None).await?;
-    Ok(true)
+    audit::append(state, write, entry, None).await?;
+    Ok(count)
+}
+
+/// Deletes the pictures of the passages at which this person was recognised, in the transaction that erases the person. Those at which
+/// somebody else may have stood keep their own term. The ledger has caught up.
+///
+/// # Errors
+/// Database or log; the transaction must be dropped.
+pub(crate) async fn pictures_of(
+    state: &AppState,
+    write: &mut Write<'_>,
+    id: SubjectId,
+    actor: &str,
+) -> Result<(), RegistryError> {
+    let passages: Vec<TransactionId> = ledger::pictured(state)
+        .await
+        .into_iter()
+        .filter(|one| one.recognised && one.meant == Some(id))
+        .map(|one| one.passage)
+        .collect();
+    for some in passages.chunks(PICTURES_AT_ONCE) {
+        note_deleted(state, write, some, Some(id), actor).await?;
+    }
+    Ok(())
 }
 
 /// Deletes what is due. Each deletion is one transaction with its entry, so a run that was killed is simply run again.
@@ -488,13 +539,17 @@ pub async fn run(state: &AppState, actor: &str) -> Result<Run, RegistryError> {
             done.deleted += usize::from(delete(state, item, actor).await?);
         }
     }
+    let mut due = Vec::new();
     for picture in pictures(state, |due| due == Due::Held || due.has_come(now)).await? {
         done.overdue += usize::from(picture.is_overdue(now));
         if picture.due == Due::Held {
             done.held += 1;
         } else {
-            done.pictures += usize::from(delete_picture(state, &picture, actor).await?);
+            due.push(picture.passage);
         }
+    }
+    for some in due.chunks(PICTURES_AT_ONCE) {
+        done.pictures += delete_pictures(state, some, actor).await?;
     }
     let overdue = done.overdue + done.unreadable;
     if overdue > 0 {
@@ -518,7 +573,7 @@ pub async fn run(state: &AppState, actor: &str) -> Result<Run, RegistryError> {
         actor: Some(actor.to_owned()),
         policy: Some(label(state)),
         reason: Some(format!(
-            "{} pieces deleted, {} people erased, {} pictures of people not recognised deleted, {} held, {} overdue",
+            "{} pieces deleted, {} people erased, {} pictures of passages deleted, {} held, {} overdue",
             done.deleted, done.erased, done.pictures, done.held, done.overdue
         )),
         ..audit::entry("retention_run", now)?
@@ -553,7 +608,7 @@ async fn erase(
 ) -> Result<bool, RegistryError> {
     let now = state.clock.now();
     let mut write = state.store.write().await?;
-    let gone = registry::take_away(state, &mut write, id).await?;
+    let gone = registry::take_away(state, &mut write, id, actor).await?;
     let mut last = None;
     for one in &gone {
         let entry = Entry {
@@ -622,7 +677,7 @@ pub async fn nightly(state: &AppState) -> Result<Option<Run>, RegistryError> {
     if last.is_some_and(|last| now.millis_since(last) < RUN_EVERY_MS) {
         return Ok(None);
     }
-    if state.store.subjects().await?.is_empty() && ledger::unrecognised(state).await.is_empty() {
+    if state.store.subjects().await?.is_empty() && ledger::pictured(state).await.is_empty() {
         return Ok(None);
     }
     run(state, "retention").await.map(Some)

@@ -130,7 +130,7 @@ pub(super) async fn run(command: Retention) -> anyhow::Result<()> {
                 print_picture(picture, source);
             }
             println!(
-                "{} pieces of personal data, {} pictures of passages at which nobody was recognised, {} people unreadable.",
+                "{} pieces of personal data, {} pictures of passages, {} people unreadable.",
                 kept.items.len(),
                 kept.pictures.len(),
                 kept.unreadable
@@ -139,7 +139,7 @@ pub(super) async fn run(command: Retention) -> anyhow::Result<()> {
         Retention::Run(data) => {
             let done = retention::run(&open(&data).await?, ACTOR).await?;
             println!(
-                "{} pieces deleted, {} people erased, {} pictures of people not recognised deleted, {} pieces held, {} were overdue, {} people unreadable. Running servers take it up within a second.",
+                "{} pieces deleted, {} people erased, {} pictures of passages deleted, {} pieces held, {} were overdue, {} people unreadable. Running servers take it up within a second.",
                 done.deleted, done.erased, done.pictures, done.held, done.overdue, done.unreadable
             );
         }

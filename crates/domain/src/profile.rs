@@ -80,7 +80,8 @@ pub struct ProfileRule {
     pub source: String,
 }
 
-/// How long the picture of a passage is kept at which nobody was recognised. No template of such a person is kept at all.
+/// How long the picture of a passage is kept, whoever was recognised there. Of somebody who was not, no template is kept at all, whence
+/// the rule's name in files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnrecognisedRule {

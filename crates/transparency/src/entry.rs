@@ -77,7 +77,8 @@ pub struct Entry {
     /// SHA-256 of exactly what this act is bound to, such as the content of an enrolment, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
-    /// Biometric references that this act stored: `id:version of the template secret:SHA-256 of the stored template`.
+    /// Biometric references that this act stored: `id:version of the template secret:SHA-256 of the stored template`; or the ids of those
+    /// that it deleted, or of passages whose pictures it deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<String>,
     /// Server build.

@@ -25,8 +25,10 @@ pub(crate) const MERGED: &str = "merged";
 /// The same for an entry `subject_unmerged`. It is about the person who gets them back.
 pub(crate) const UNMERGED: &str = "unmerged";
 
-/// What an entry `retention_deleted` calls the picture of a passage.
-pub(crate) const PASSAGE_PICTURE: &str = "passage_picture";
+/// What an entry `retention_deleted` calls the pictures of passages, which it lists.
+pub(crate) const PASSAGE_PICTURES: &str = "passage_pictures";
+/// The same of one passage, in entries of before.
+const PASSAGE_PICTURE: &str = "passage_picture";
 
 /// Kinds that matter here, as they stand in an entry.
 const KINDS: [&[u8]; 16] = [
@@ -111,17 +113,19 @@ pub(crate) struct Life {
     pub(crate) holds: BTreeSet<String>,
 }
 
-/// A passage at which nobody was recognised, whose picture the log doesn't say to be deleted.
+/// A passage whose picture the log doesn't say to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Unrecognised {
+pub(crate) struct Pictured {
     /// Which.
     pub(crate) passage: TransactionId,
     /// When it was decided first.
     pub(crate) passed: Timestamp,
-    /// What ended it: the server's refusal or an officer's review. `None` while a review is awaited.
+    /// What ended it: the server's decision or an officer's review. `None` while a review is awaited.
     pub(crate) closed: Option<Timestamp>,
-    /// Who was suspected or meant first.
+    /// Who was recognised, suspected or meant first.
     pub(crate) meant: Option<SubjectId>,
+    /// Does the log say who stood there?
+    pub(crate) recognised: bool,
 }
 
 /// What the log says, up to an entry.
@@ -135,8 +139,8 @@ pub struct Ledger {
     profile: Option<(u64, String)>,
     /// The newest run of the retention.
     retention_run: Option<Timestamp>,
-    /// Passages at which nobody was recognised.
-    unrecognised: HashMap<TransactionId, Unrecognised>,
+    /// Passages that may have a picture.
+    pictured: HashMap<TransactionId, Pictured>,
 }
 
 impl Ledger {
@@ -154,6 +158,12 @@ impl Ledger {
     }
 
     fn take_of_picture(&mut self, entry: &Entry) {
+        if entry.decision.as_deref() == Some(PASSAGE_PICTURES) {
+            for id in entry.references.iter().filter_map(|id| id.parse().ok()) {
+                self.pictured.remove(&id);
+            }
+            return;
+        }
         let Some(passage) = entry.about.as_deref().and_then(|id| id.parse().ok()) else {
             return;
         };
@@ -164,26 +174,28 @@ impl Ledger {
         // Of somebody whom the log doesn't name nobody can be recognised.
         let recognised = meant.is_some() && reason.is_some_and(ReasonCode::names_the_person);
         match (entry.kind.as_str(), entry.decision.as_deref()) {
-            ("passage", decision) if !recognised => {
+            ("passage", decision) => {
                 let closed = (decision != Some("refer")).then_some(at);
-                let one = Unrecognised {
+                let one = Pictured {
                     passage,
                     passed: at,
                     closed,
                     meant,
+                    recognised,
                 };
-                self.unrecognised.insert(passage, one);
-            }
-            ("review", _) if recognised => {
-                self.unrecognised.remove(&passage);
+                self.pictured.insert(passage, one);
             }
             ("review", _) => {
-                if let Some(one) = self.unrecognised.get_mut(&passage) {
+                if let Some(one) = self.pictured.get_mut(&passage) {
                     one.closed = Some(at);
+                    if recognised {
+                        one.meant = meant;
+                        one.recognised = true;
+                    }
                 }
             }
             ("retention_deleted", Some(PASSAGE_PICTURE)) => {
-                self.unrecognised.remove(&passage);
+                self.pictured.remove(&passage);
             }
             _ => {}
         }
@@ -430,10 +442,10 @@ pub(crate) async fn retention_run(state: &AppState) -> Option<Timestamp> {
     state.ledger.lock().await.retention_run
 }
 
-/// Passages at which nobody was recognised and whose picture may be there, oldest first.
-pub(crate) async fn unrecognised(state: &AppState) -> Vec<Unrecognised> {
+/// Passages whose picture may be there, oldest first.
+pub(crate) async fn pictured(state: &AppState) -> Vec<Pictured> {
     let ledger = state.ledger.lock().await;
-    let mut all: Vec<Unrecognised> = ledger.unrecognised.values().copied().collect();
+    let mut all: Vec<Pictured> = ledger.pictured.values().copied().collect();
     all.sort_by_key(|one| (one.passed, one.passage));
     all
 }
@@ -442,7 +454,7 @@ pub(crate) async fn unrecognised(state: &AppState) -> Vec<Unrecognised> {
 pub(crate) async fn without_picture(state: &AppState, passages: &[TransactionId]) {
     let mut ledger = state.ledger.lock().await;
     for passage in passages {
-        ledger.unrecognised.remove(passage);
+        ledger.pictured.remove(passage);
     }
 }
 

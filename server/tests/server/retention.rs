@@ -271,8 +271,7 @@ async fn reviewed(rig: &Rig, passage: TransactionId, verdict: Verdict) {
 const HOUR_MS: i64 = 3_600_000;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_picture_of_a_passage_at_which_nobody_was_recognised_goes_after_72_hours_and_waits_for_review_14_days()
- {
+async fn the_picture_of_a_passage_goes_72_hours_after_its_decision_and_waits_for_review_14_days() {
     let rig = Rig::start().await;
     let gate = rig.gate("front-in").await;
     gate.enrol(1).await;
@@ -289,26 +288,29 @@ async fn the_picture_of_a_passage_at_which_nobody_was_recognised_goes_after_72_h
         .execute(&hand)
         .await
         .unwrap();
-    rig.clock.advance_millis(72 * HOUR_MS - 1);
+    rig.clock.advance_millis(62 * HOUR_MS - 1);
     assert_eq!(run(&rig).await, Run::default());
     let kept = retention::list(&rig.state, "test").await.unwrap();
     let named: Vec<_> = kept.pictures.iter().map(|one| one.passage).collect();
-    assert_eq!(named, [waiting, refused, granted]);
+    assert_eq!(named, [known, waiting, refused, granted]);
+    // The machine's own decision ended the first one.
     rig.clock.advance_millis(1);
+    assert_eq!(run(&rig).await.pictures, 1);
+    assert!(!has_picture(&rig, known).await);
+    rig.clock.advance_millis(10 * HOUR_MS);
     let done = run(&rig).await;
     assert_eq!((done.pictures, done.deleted, done.overdue), (2, 0, 0));
-    for (passage, stays) in [
-        (known, true),
-        (waiting, true),
-        (refused, false),
-        (granted, false),
-    ] {
+    for (passage, stays) in [(waiting, true), (refused, false), (granted, false)] {
         assert_eq!(has_picture(&rig, passage).await, stays);
     }
     let deleted = entries(&rig, "retention_deleted").await;
-    let about: Vec<_> = deleted.iter().map(|entry| entry.about.clone()).collect();
-    assert_eq!(about, [refused, granted].map(|id| Some(id.to_string())));
-    assert_eq!(deleted[0].decision.as_deref(), Some("passage_picture"));
+    let listed: Vec<_> = deleted
+        .iter()
+        .map(|entry| entry.references.clone())
+        .collect();
+    let names = |ids: &[TransactionId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(listed, [names(&[known]), names(&[refused, granted])]);
+    assert_eq!(deleted[0].decision.as_deref(), Some("passage_pictures"));
     assert_eq!(deleted[0].policy.as_deref(), Some("nsw-2014@2"));
     // Nobody reviews the other one; after a restart the log still says what is due.
     let rig = rig.restart().await;
@@ -317,9 +319,38 @@ async fn the_picture_of_a_passage_at_which_nobody_was_recognised_goes_after_72_h
     rig.clock.advance_millis(1);
     assert_eq!(run(&rig).await.pictures, 1);
     assert!(!has_picture(&rig, waiting).await);
-    assert!(has_picture(&rig, known).await);
     assert_eq!(run(&rig).await, Run::default());
     audit::check(&rig.state).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_of_passages_go_with_the_person_who_was_recognised_there_and_nobody_elses() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    gate.enrol(1).await;
+    gate.enrol(2).await;
+    let one = passes(&rig, &gate, 1, mate(1, 40)).await;
+    let two = passes(&rig, &gate, 2, mate(2, 40)).await;
+    let stranger = passes(&rig, &gate, 3, template(503)).await;
+    registry::remove(&rig.state, subject(1), "test")
+        .await
+        .unwrap();
+    for (passage, stays) in [(one, false), (two, true), (stranger, true)] {
+        assert_eq!(has_picture(&rig, passage).await, stays);
+    }
+    let deleted = entries(&rig, "retention_deleted").await;
+    assert_eq!(deleted.len(), 1);
+    assert_eq!(deleted[0].references, [one.to_string()]);
+    assert_eq!(deleted[0].subject, Some(subject(1).to_string()));
+    // More than one entry can list, in one night.
+    for number in 0..110 {
+        passes(&rig, &gate, 100 + number, template(600)).await;
+    }
+    rig.clock.advance_millis(336 * HOUR_MS);
+    assert_eq!(run(&rig).await.pictures, 112);
+    let deleted = entries(&rig, "retention_deleted").await;
+    let sizes: Vec<_> = deleted.iter().map(|entry| entry.references.len()).collect();
+    assert_eq!(sizes, [1, 100, 12]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
