@@ -15,6 +15,7 @@ pub mod demographics;
 pub mod door_reports;
 mod enrolment;
 pub mod enrolments;
+pub mod erasure;
 pub mod error_rates;
 pub mod evidence;
 pub mod export;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use sallyport_domain::Timestamp;
+use sallyport_domain::{SubjectId, Timestamp};
 use sallyport_server::approvals::{Asked, Kind};
 use sallyport_server::export::{self, Target, Wanted};
 use sallyport_server::state::AppState;
@@ -76,6 +76,23 @@ pub(super) enum Audit {
         /// Why; written into the log.
         #[arg(long)]
         reason: String,
+        #[command(flatten)]
+        data: Data,
+    },
+    /// Write the proof that somebody was erased into one file: what the database holds now, and whether backups still hold the person.
+    ///
+    /// `sallyport-audit verify-evidence` checks it. Ask again after the key versions it names were destroyed.
+    Erasure {
+        /// Pseudonym of whom was erased.
+        subject: SubjectId,
+        /// A new file.
+        file: PathBuf,
+        /// Why, such as the case number of the request; written into the log.
+        #[arg(long)]
+        reason: String,
+        /// Wait so long for gates and outside witnesses to cosign; after that the proof is signed by the server only.
+        #[arg(long, default_value_t = 15)]
+        wait_seconds: u32,
         #[command(flatten)]
         data: Data,
     },
@@ -238,6 +255,13 @@ pub(super) async fn run(command: Audit) -> anyhow::Result<()> {
             reason,
             data,
         } => report_commands::bundle(&data, &transaction, &file, reason).await,
+        Audit::Erasure {
+            subject,
+            file,
+            reason,
+            wait_seconds,
+            data,
+        } => report_commands::erasure(&data, subject, &file, &reason, wait_seconds).await,
         Audit::Receipt { index, data } => report_commands::slip(&data, index).await,
         Audit::Report(report) => report_commands::report(report).await,
         Audit::Streams(data) => {

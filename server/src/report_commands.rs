@@ -8,7 +8,7 @@ use clap::Subcommand;
 use sallyport_domain::{SubjectId, Timestamp};
 use sallyport_server::reports::{self, Report as Written};
 use sallyport_server::state::AppState;
-use sallyport_server::{audit, evidence};
+use sallyport_server::{audit, erasure, evidence};
 use sallyport_transparency::Entry;
 
 use super::log_commands::moment;
@@ -167,6 +167,51 @@ pub(super) async fn bundle(
     println!(
         "{} entries in {}. Check it anywhere: sallyport-audit verify-evidence {} --policy FILE",
         evidence.entries.len(),
+        file.display(),
+        file.display()
+    );
+    Ok(())
+}
+
+/// Gates cosign with each heartbeat; every so long it is looked whether enough have.
+const COSIGNED_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+pub(super) async fn erasure(
+    data: &Data,
+    subject: SubjectId,
+    file: &Path,
+    reason: &str,
+    wait_seconds: u32,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(!file.exists(), "{} exists; name a new file", file.display());
+    let state = open(data).await?;
+    let checked = erasure::check(&state, subject, reason, super::ACTOR).await?;
+    print!("{}", checked.text);
+    let mut bundle = erasure::bundle(&state, &checked, true).await?;
+    if bundle.is_none() {
+        println!(
+            "Waiting for the gates to cosign entry {} ...",
+            checked.log_index
+        );
+    }
+    for _ in 0..wait_seconds {
+        if bundle.is_some() {
+            break;
+        }
+        tokio::time::sleep(COSIGNED_EVERY).await;
+        bundle = erasure::bundle(&state, &checked, true).await?;
+    }
+    if bundle.is_none() {
+        println!(
+            "No gate or outside witness has cosigned entry {} yet: the proof is signed by the server only. Ask again when gates are connected.",
+            checked.log_index
+        );
+        bundle = erasure::bundle(&state, &checked, false).await?;
+    }
+    let bundle = bundle.context("no checkpoint covers the entry yet; ask again")?;
+    new_file(file, bundle.to_text().as_bytes())?;
+    println!(
+        "Proof in {}. Check it anywhere: sallyport-audit verify-evidence {} --policy FILE",
         file.display(),
         file.display()
     );

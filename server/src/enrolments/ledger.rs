@@ -1,7 +1,7 @@
 //! What the audit log says was enrolled. A subject, reference or enrolment that somebody wrote into the database by hand, or
 //! brought back after it was removed, has no such entry: it is not loaded, and an alarm is raised.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sallyport_domain::{ReasonCode, ReferenceId, SubjectId, Template, Timestamp, TransactionId};
 use sallyport_transparency::Entry;
@@ -133,8 +133,8 @@ pub(crate) struct Pictured {
 pub struct Ledger {
     next: u64,
     subjects: HashMap<SubjectId, Known>,
-    /// Enrolments that were decided.
-    decided: HashSet<String>,
+    /// Enrolments that were decided, and about whom: another person's pseudonym where it was found to be somebody known.
+    decided: HashMap<String, Option<SubjectId>>,
     /// Entry and SHA-256 of the profile that holds.
     profile: Option<(u64, String)>,
     /// The newest run of the retention.
@@ -205,7 +205,8 @@ impl Ledger {
         if let Some(about) = &entry.about
             && entry.kind == "enrolment"
         {
-            self.decided.insert(about.clone());
+            let subject = entry.subject.as_deref().and_then(|id| id.parse().ok());
+            self.decided.insert(about.clone(), subject);
         }
         let Some(subject) = entry.subject.as_deref().and_then(|id| id.parse().ok()) else {
             return;
@@ -593,7 +594,14 @@ pub(crate) async fn stands(
 
 /// Was this enrolment decided?
 pub(crate) async fn is_decided(state: &AppState, enrolment: &str) -> bool {
-    state.ledger.lock().await.decided.contains(enrolment)
+    state.ledger.lock().await.decided.contains_key(enrolment)
+}
+
+/// Did this enrolment's references become somebody else's, who is still registered?
+pub(crate) async fn became_another(state: &AppState, enrolment: &str, subject: SubjectId) -> bool {
+    let ledger = state.ledger.lock().await;
+    let whose = ledger.decided.get(enrolment).copied().flatten();
+    whose.is_some_and(|whose| whose != subject && ledger.subjects.contains_key(&whose))
 }
 
 /// Raises an alarm when this is what was found; about anything else others speak.

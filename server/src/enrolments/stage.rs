@@ -143,16 +143,21 @@ async fn known(
             log_index: row.log_index,
         })),
         // Found to be somebody who was enrolled already; the references are that person's now.
-        "approved" if same => Ok(Some(EnrolmentOutcome::Enrolled {
-            subject: submission.subject,
-            references: Vec::new(),
-            log_index: row.log_index,
-        })),
+        "approved"
+            if same && ledger::became_another(state, &row.id.to_string(), row.subject).await =>
+        {
+            Ok(Some(EnrolmentOutcome::Enrolled {
+                subject: submission.subject,
+                references: Vec::new(),
+                log_index: row.log_index,
+            }))
+        }
         "rejected" if same && row.order == order.id => Ok(Some(EnrolmentOutcome::Refused {
             reason: EnrolmentRefusal::Rejected,
             log_index: row.log_index,
         })),
-        // Decided or erased; under a new order it may be tried again. One order takes one person.
+        // Decided, erased, or enrolled and removed since; under a new order it may be tried again, and a second officer decides. One
+        // order takes one person.
         _ => Ok(None),
     }
 }

@@ -5,6 +5,7 @@
 pub mod consultations;
 pub mod copy;
 pub mod enrolments;
+mod erasure;
 mod error_rates;
 pub mod factors;
 pub mod gate_events;

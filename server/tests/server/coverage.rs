@@ -96,7 +96,7 @@ const ROUTES: [(&str, &[&str]); 60] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 70] = [
+const COMMANDS: [(&str, &[&str]); 71] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -172,6 +172,7 @@ const COMMANDS: [(&str, &[&str]); 70] = [
     ("promise list", &["consultation"]),
     ("promise keep", &["promise_kept"]),
     ("audit evidence", &["export"]),
+    ("audit erasure", &["erasure_checked"]),
     ("audit receipt", &["receipt"]),
     ("audit report subject", &["export"]),
     ("audit report officer", &["export"]),
@@ -1108,6 +1109,7 @@ async fn every_command_leaves_its_entries() {
         "audit alarms",
         "audit proof 0",
         &format!("audit evidence {transaction} {export}.evidence --reason trial"),
+        &format!("audit erasure {person} {export}.erasure --reason trial --wait-seconds 0"),
         "audit receipt 0",
         "promise make review --opens 2026-01-01T00:00:00Z --closes 2099-01-01T00:00:00Z",
         "promise list",

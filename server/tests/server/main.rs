@@ -20,6 +20,7 @@ mod coverage;
 mod custody;
 mod durability;
 mod enrolments;
+mod erasure;
 mod exports;
 mod factors;
 mod gate_events;

@@ -27,6 +27,8 @@ mod coverage;
 mod durability;
 #[path = "../server/enrolments.rs"]
 mod enrolments;
+#[path = "../server/erasure.rs"]
+mod erasure;
 #[path = "../server/exports.rs"]
 mod exports;
 #[path = "../server/factors.rs"]
