@@ -170,6 +170,12 @@ impl Side {
         })
     }
 
+    async fn seal(&self, state: &AppState, write: &mut Write<'_>) -> Result<(), MergeError> {
+        let sealed = registry::seal_record(state, &self.key, self.id(), &self.subject.record)?;
+        write.subject_update(self.id(), sealed).await?;
+        Ok(())
+    }
+
     const fn id(&self) -> SubjectId {
         self.row.id
     }
@@ -374,7 +380,7 @@ pub async fn merge(
     let reason = checked(reason)?;
     let now = state.clock.now();
     let mut write = state.store.write().await?;
-    let (from, mut into) = checked_sides(state, &mut write, plan.from, plan.into).await?;
+    let (mut from, mut into) = checked_sides(state, &mut write, plan.from, plan.into).await?;
     if merger_of(&from, &into) != *plan {
         return Err(MergeError::Changed);
     }
@@ -388,16 +394,11 @@ pub async fn merge(
         }
     }
     // A cool-off that has not ended for one has not ended for the person.
-    let later = from
-        .subject
-        .record
-        .effective_from
-        .max(into.subject.record.effective_from);
-    if later != into.subject.record.effective_from {
-        into.subject.record.effective_from = later;
-        let sealed = registry::seal_record(state, &into.key, into.id(), &into.subject.record)?;
-        write.subject_update(into.id(), sealed).await?;
-    }
+    let (one, person) = (&mut from.subject.record, &mut into.subject.record);
+    person.effective_from = person.effective_from.max(one.effective_from);
+    person.quality.append(&mut one.quality);
+    from.seal(state, &mut write).await?;
+    into.seal(state, &mut write).await?;
     // Whoever may not look at one of the two must not get to see it as the other.
     consultations::keep_wing(state, &mut write, from.id(), into.id()).await?;
     let entry = |subject: SubjectId, about: SubjectId, decision: &str| {
@@ -487,6 +488,19 @@ impl Separation {
         })
     }
 
+    /// What is known of the samples goes with their references.
+    fn return_quality(&mut self) {
+        let from = &mut self.from.subject.record.quality;
+        let into = &mut self.into.subject.record.quality;
+        let of = |at: &usize| self.into.references.get(*at).map(|(row, _)| row.id);
+        for id in self.moving.iter().filter_map(of) {
+            from.extend(into.remove(&id).map(|quality| (id, quality)));
+        }
+        for id in self.deleted.iter().filter_map(of) {
+            into.remove(&id);
+        }
+    }
+
     fn plan(&self) -> Plan {
         let (moving, deleted) = (self.moving.len(), self.deleted.len());
         let what = format!(
@@ -530,10 +544,13 @@ pub async fn unmerge(
     let reason = checked(reason)?;
     let now = state.clock.now();
     let mut write = state.store.write().await?;
-    let found = Separation::read(state, &mut write, plan.from).await?;
+    let mut found = Separation::read(state, &mut write, plan.from).await?;
     if found.plan() != *plan {
         return Err(MergeError::Changed);
     }
+    found.return_quality();
+    found.from.seal(state, &mut write).await?;
+    found.into.seal(state, &mut write).await?;
     let (from, into) = (&found.from, &found.into);
     let of = |places: &[usize]| -> Vec<&(ReferenceRow, Template)> {
         let places = places.iter();

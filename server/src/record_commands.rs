@@ -138,11 +138,15 @@ fn print(view: &View) {
     }
     for reference in &view.references {
         println!(
-            "reference     {}  {}  since {}  at {}  model {}{}",
+            "reference     {}  {}  since {}  at {}  quality {}  model {}{}",
             reference.id,
             reference.modality.code(),
             reference.since.to_rfc3339_seconds(),
             reference.device.as_deref().unwrap_or("(not recorded)"),
+            reference.quality.map_or_else(
+                || "(not recorded)".to_owned(),
+                |value| format!("{value:.0}")
+            ),
             reference.model,
             if reference.photograph {
                 "  with photograph"

@@ -337,6 +337,8 @@ pub struct ReferenceView {
     pub device: Option<String>,
     /// Is a photograph kept?
     pub photograph: bool,
+    /// Quality of its sample, 0 to 100, where it was kept.
+    pub quality: Option<f32>,
 }
 
 /// Everything kept about a person that may be shown.
@@ -408,6 +410,7 @@ pub async fn view(state: &AppState, id: SubjectId) -> Result<View, RecordError> 
             since,
             device: device(state, made).await?,
             photograph: reference.photograph_sealed.is_some(),
+            quality: subject.record.quality.get(&reference.id).copied(),
         });
     }
     let items = retention::of_person(state, id).await?;

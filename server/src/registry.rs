@@ -1,8 +1,10 @@
 //! The registry: enrolled people and their references, sealed at rest, templates in memory for the search.
 
+use std::collections::BTreeMap;
+
 use sallyport_domain::{
-    FaceTemplate, IrisTemplate, Modality, ModelDigest, SubjectCategory, SubjectId, SubjectStatus,
-    SubjectView, Template, Timestamp,
+    FaceTemplate, IrisTemplate, Modality, ModelDigest, ReferenceId, SubjectCategory, SubjectId,
+    SubjectStatus, SubjectView, Template, Timestamp,
 };
 use sallyport_transparency::Entry;
 use serde::{Deserialize, Serialize};
@@ -113,6 +115,9 @@ pub struct Record {
     /// Legal basis, custody and visits.
     #[serde(default, skip_serializing_if = "Details::is_empty")]
     pub details: Details,
+    /// Quality (0 to 100) of the sample of each reference, where it was kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quality: BTreeMap<ReferenceId, f32>,
 }
 
 impl std::fmt::Debug for Record {
@@ -534,6 +539,21 @@ pub async fn set_status(
     // From here on an older record that somebody puts back is worth nothing.
     ledger::catch_up(state).await?;
     Ok(index)
+}
+
+/// Notes the quality of new references' samples in the sealed record, in the transaction that adds them.
+pub(crate) async fn note_quality(
+    state: &AppState,
+    write: &mut Write<'_>,
+    id: SubjectId,
+    quality: impl Iterator<Item = (ReferenceId, f32)>,
+) -> Result<(), RegistryError> {
+    let row = write.subject(id).await?.ok_or(RegistryError::Unknown)?;
+    let mut record = open_record(state, &row)?.record;
+    record.quality.extend(quality);
+    let sealed = seal_record(state, &subject_key(state, &row)?, id, &record)?;
+    write.subject_update(id, sealed).await?;
+    Ok(())
 }
 
 /// Goes on only where the person's references are still the person's own.

@@ -1,6 +1,8 @@
 //! What is put aside of an enrolment: exactly what would be stored, sealed under the subject's own data key, with the hash to which
 //! the second officer's approval is bound.
 
+use std::collections::BTreeMap;
+
 use sallyport_domain::{
     GateId, Modality, OfficerId, ReferenceId, SubjectCategory, SubjectId, Template,
 };
@@ -103,6 +105,9 @@ pub struct Findings {
     pub offered: usize,
     /// Modality and quality (0 to 100) of each sample that is kept.
     pub quality: Vec<(Modality, f32)>,
+    /// The same by reference; none in what was put aside before this was kept.
+    #[serde(default)]
+    pub of_references: BTreeMap<ReferenceId, f32>,
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> String {

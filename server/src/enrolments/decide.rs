@@ -470,8 +470,12 @@ async fn commit(
         ..audit::entry("enrolment", now)?
     };
     let log_index = ledger::append(state, &mut write, entry, Some(reason)).await?;
+    let quality = opened.findings.of_references.iter();
+    let quality = quality.filter(|(id, _)| rows.iter().any(|row| row.id == **id));
+    let quality = quality.map(|(id, quality)| (*id, *quality));
     if there {
         write.data_keys_delete(&row.subject.to_string()).await?;
+        registry::note_quality(state, &mut write, subject, quality).await?;
     } else {
         let record = Record {
             category: opened.content.category,
@@ -479,6 +483,7 @@ async fn commit(
             effective_from: now.plus_millis(i64::from(state.config.cool_off_seconds) * 1_000),
             name: opened.content.name.clone(),
             details: crate::records::Details::default(),
+            quality: quality.collect(),
         };
         let stored = SubjectRow {
             id: subject,

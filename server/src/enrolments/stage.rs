@@ -74,7 +74,7 @@ pub async fn submit(
         let findings = Findings {
             alike,
             offered: submission.samples.len(),
-            quality: Vec::new(),
+            ..Findings::default()
         };
         let stage = Stage {
             submission: &submission,
@@ -242,9 +242,11 @@ impl Stage<'_> {
             .collect();
         let mut staged = Vec::with_capacity(samples.len());
         for sample in &samples {
-            staged.push(self.staged(state, &key, sample, secret, now).await?);
+            let one = self.staged(state, &key, sample, secret, now).await?;
             let (modality, quality) = (sample.probe.modality, sample.probe.quality);
             findings.quality.push((modality, quality));
+            findings.of_references.insert(one.0.row.id, quality);
+            staged.push(one);
         }
         staged.sort_by_key(|one: &(Staged, &EnrolmentSample)| one.0.row.id);
         let plain = self.content(state, &staged)?;

@@ -85,6 +85,7 @@ pub async fn successors(
             source_sha256: hex::encode(Sha256::digest(message.transaction.to_string())),
             photograph: None,
             origin: None,
+            quality: probe.quality,
             how: "at_passage",
         };
         kept += u8::from(new.keep(state, &policy).await?);
@@ -116,6 +117,8 @@ struct New<'a> {
     photograph: Option<Vec<u8>>,
     /// Under whose identifier that was sealed, where it is another subject's.
     origin: Option<SubjectId>,
+    /// Of the sample, 0 to 100.
+    quality: f32,
     how: &'static str,
 }
 
@@ -182,6 +185,8 @@ impl New<'_> {
         };
         audit::append(state, &mut write, entry, None).await?;
         write.reference_insert(&row, now).await?;
+        let quality = std::iter::once((row.id, self.quality));
+        registry::note_quality(state, &mut write, self.subject, quality).await?;
         let seq = write.registry_changed(self.subject).await?;
         write.commit().await?;
         state.logged_at(now);
@@ -344,6 +349,7 @@ pub async fn reencoded(
         let entered = state.keys.templates.enter(&probe.template);
         entered.map_err(|_| RegistryError::Invalid("a template is none"))
     };
+    let quality = new.quality;
     let (old, new) = (enter(&old)?, enter(&new)?);
     let policy: GatePolicy =
         serde_json::from_str(&station.policy).map_err(|_| StoreError::Corrupt("gate.policy"))?;
@@ -366,6 +372,7 @@ pub async fn reencoded(
         source_sha256: row.source_sha256.clone(),
         photograph: registry::photograph(state, &key, &row)?,
         origin: row.origin,
+        quality,
         how: "from_photograph",
     }
     .keep(state, &policy)

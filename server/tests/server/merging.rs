@@ -114,6 +114,7 @@ async fn two_records_of_one_person_are_found_merged_recognised_as_one_and_separa
     let view = records::view(&rig.state, two).await.unwrap();
     assert_eq!(view.merged, [one]);
     assert_eq!(view.references.len(), 4);
+    assert!(view.references.iter().all(|one| one.quality == Some(80.0)));
     assert!(
         view.references
             .iter()
@@ -278,6 +279,12 @@ async fn what_gates_captured_since_the_merger_is_nobodys_after_a_separation() {
         (references(&rig, one).await, references(&rig, two).await),
         (2, 2)
     );
+    for who in [one, two] {
+        let view = records::view(&rig.state, who).await.unwrap();
+        assert!(view.references.iter().all(|one| one.quality == Some(80.0)));
+        let record = &view.subject.record;
+        assert_eq!(record.quality.len(), view.references.len());
+    }
     let retired = entries(&rig, start).await.pop().unwrap();
     assert_eq!(retired.kind, "reference_retired");
     assert_eq!(retired.references.len(), 1);
