@@ -349,6 +349,11 @@ pub(crate) fn key_waits(state: &AppState, gate: &GateId, spki_sha256: &str) -> b
     state.rights(|rights| rights.waits(gate, spki_sha256))
 }
 
+/// Does this gate's key count no more, neither as one that is allowed nor as one that waits? As far as the log was read.
+pub(crate) fn key_ended(state: &AppState, gate: &GateId, spki_sha256: &str) -> bool {
+    state.rights(|rights| !rights.key(gate, spki_sha256) && !rights.waits(gate, spki_sha256))
+}
+
 /// Is this the status that the log says the person has?
 ///
 /// # Errors

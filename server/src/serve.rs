@@ -77,11 +77,12 @@ pub async fn run(
         .context("setting the jurisdiction profile chosen with init")?;
     invite_the_first(&state).await?;
     let mut servers = vec![
-        tokio::spawn(tls::serve(
+        tokio::spawn(tls::serve_gates(
             gate_listener,
             gate_tls,
             gate_api::router(state.clone()),
             stopped.clone(),
+            state.clone(),
         )),
         tokio::spawn(tls::serve(
             console_listener,

@@ -86,6 +86,8 @@ pub struct Inner {
     opened: AtomicU64,
     /// Attempts at passwords.
     pub guessing: Guessing,
+    /// Counts the ends of gates' keys that the log tells of, for their open connections.
+    pub(crate) keys_ended: watch::Sender<u64>,
     /// Gates whose clocks differ from the server's.
     pub wrong_clocks: WrongClocks,
     /// Pictures whose showing is in the log already, by officer.
@@ -162,6 +164,7 @@ impl AppState {
             refusals: Refusals::default(),
             opened: AtomicU64::new(0),
             guessing: Guessing::default(),
+            keys_ended: watch::Sender::new(0),
             wrong_clocks: WrongClocks::default(),
             looks: std::sync::Mutex::default(),
             reviewed: Notify::new(),

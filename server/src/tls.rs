@@ -18,6 +18,8 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
 use crate::authority::ServerIdentity;
+use crate::rights;
+use crate::state::AppState;
 
 /// Connections at once, per port. Further ones wait in the operating system's queue.
 /// All ports together stay below the usual limit of 1,024 open files.
@@ -90,7 +92,18 @@ pub async fn serve(
     router: Router,
     stop: watch::Receiver<bool>,
 ) {
-    serve_up_to(MAX_CONNECTIONS, listener, config, router, stop).await;
+    serve_up_to(MAX_CONNECTIONS, listener, config, router, stop, None).await;
+}
+
+/// As [`serve`], for gates: a connection whose key the log says to have ended is cut at once, in the middle of whatever it does.
+pub async fn serve_gates(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    router: Router,
+    stop: watch::Receiver<bool>,
+    state: AppState,
+) {
+    serve_up_to(MAX_CONNECTIONS, listener, config, router, stop, Some(state)).await;
 }
 
 /// As [`serve`], for few connections at once.
@@ -100,7 +113,7 @@ pub async fn serve_few(
     router: Router,
     stop: watch::Receiver<bool>,
 ) {
-    serve_up_to(MAX_MONITORS, listener, config, router, stop).await;
+    serve_up_to(MAX_MONITORS, listener, config, router, stop, None).await;
 }
 
 async fn serve_up_to(
@@ -109,6 +122,7 @@ async fn serve_up_to(
     config: Arc<ServerConfig>,
     router: Router,
     mut stop: watch::Receiver<bool>,
+    gates: Option<AppState>,
 ) {
     let acceptor = TlsAcceptor::from(config);
     let free = Arc::new(Semaphore::new(seats));
@@ -130,10 +144,31 @@ async fn serve_up_to(
             }
         };
         let (acceptor, router, stop) = (acceptor.clone(), router.clone(), stop.clone());
+        let gates = gates.clone();
         tokio::spawn(async move {
-            connection(stream, peer, acceptor, router, stop).await;
+            connection(stream, peer, acceptor, router, stop, gates).await;
             drop(seat);
         });
+    }
+}
+
+/// Returns when the log says that the key of this certificate has ended.
+async fn key_ends(
+    state: &AppState,
+    certificate: &CertificateDer<'_>,
+    mut ended: watch::Receiver<u64>,
+) {
+    let Some((key, gate)) = state.authority.peer(certificate) else {
+        // No gate's: it is refused at every request.
+        return std::future::pending().await;
+    };
+    loop {
+        if ended.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        if rights::key_ended(state, &gate, &key) {
+            return;
+        }
     }
 }
 
@@ -143,7 +178,10 @@ async fn connection(
     acceptor: TlsAcceptor,
     router: Router,
     mut stop: watch::Receiver<bool>,
+    gates: Option<AppState>,
 ) {
+    // Before the handshake: a key that ends during it is noticed as well.
+    let ended = gates.as_ref().map(|state| state.keys_ended.subscribe());
     let tls = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => {
@@ -158,7 +196,15 @@ async fn connection(
         .peer_certificates()
         .and_then(<[CertificateDer<'static>]>::first)
         .map(|certificate| certificate.clone().into_owned());
-    let peer_certificate = PeerCertificate(certificate);
+    let cut = async {
+        match (&gates, ended, &certificate) {
+            (Some(state), Some(ended), Some(certificate)) => {
+                key_ends(state, certificate, ended).await;
+            }
+            _ => std::future::pending().await,
+        }
+    };
+    let peer_certificate = PeerCertificate(certificate.clone());
     let peer_address = PeerAddress(peer.ip());
     let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
@@ -178,6 +224,8 @@ async fn connection(
     let serving = builder.serve_connection(TokioIo::new(tls), service);
     tokio::pin!(serving);
     tokio::select! {
+        // What it asked for and was not answered is undone or stands in the log; the door gets no order.
+        () = cut => tracing::warn!(%peer, "a gate's key ended; its connection is cut"),
         result = serving.as_mut() => {
             if let Err(error) = result {
                 tracing::debug!(%peer, error = %error, "a connection ended with an error");

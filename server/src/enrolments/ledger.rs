@@ -557,6 +557,9 @@ pub(crate) async fn catch_up(state: &AppState) -> Result<(), StoreError> {
             if let (true, Ok(entry)) = (of_rights || of_people, Entry::from_bytes(bytes)) {
                 if of_rights {
                     state.note_rights(|rights| rights.take(*index, &entry));
+                    if matches!(entry.kind.as_str(), "gate_revoked" | "gate_key_ended") {
+                        state.keys_ended.send_modify(|count| *count += 1);
+                    }
                 }
                 if of_people {
                     ledger.take(*index, entry);

@@ -132,11 +132,12 @@ impl Rig {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(tls::serve(
+        tokio::spawn(tls::serve_gates(
             listener,
             tls,
             gate_api::router(state.clone()),
             stopped,
+            state.clone(),
         ));
         Self {
             folder,

@@ -1,7 +1,7 @@
 //! Tokens, certificates and who may speak.
 
 use crate::browser::{Browser, csrf};
-use crate::common::{Device, Rig, contains, exchange};
+use crate::common::{Device, Rig, TlsStream, contains, exchange};
 use crate::coverage::entries;
 use rustls::pki_types::ServerName;
 use sallyport_domain::{GateId, Role};
@@ -10,7 +10,8 @@ use sallyport_protocol::{
 };
 use sallyport_server::clock::Clock as _;
 use sallyport_server::gates::{self, GateError};
-use sallyport_server::{officers, rights};
+use sallyport_server::{installation, officers, rights};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn heartbeat(rig: &Rig, gate: &GateId) -> Heartbeat {
     Heartbeat {
@@ -178,24 +179,53 @@ async fn a_gate_speaks_for_itself_only() {
     assert_eq!(answer.now, rig.clock.now());
 }
 
+/// The next that comes on a connection: nothing, when it is cut.
+async fn is_cut(stream: &mut TlsStream) {
+    let mut byte = [0];
+    let came = stream.read(&mut byte).await;
+    assert!(matches!(came, Ok(0) | Err(_)), "{came:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn revocation_cuts_an_open_connection_at_its_next_request_and_the_key_for_ever() {
+async fn revocation_cuts_open_connections_at_once_and_the_key_for_ever() {
     let rig = Rig::start().await;
     let gate = rig.gate("front-in").await;
+    let side = rig.gate("side").await;
     let body = serde_json::to_vec(&heartbeat(&rig, &gate.id)).unwrap();
-    let mut stream = gate.client.connect().await.unwrap();
-    let answer = exchange(&mut stream, "POST", paths::HEARTBEAT, &body)
+    let mut asked = gate.client.connect().await.unwrap();
+    let answer = exchange(&mut asked, "POST", paths::HEARTBEAT, &body)
         .await
         .unwrap();
     assert_eq!(answer.status, 200);
-    assert_eq!(
-        gates::revoke(&rig.state, &gate.id, "test").await.unwrap(),
-        1
-    );
-    let answer = exchange(&mut stream, "POST", paths::HEARTBEAT, &body)
+    // One that has asked nothing yet, one that is in the middle of a request, and another gate's.
+    let mut silent = gate.client.connect().await.unwrap();
+    let mut half = gate.client.connect().await.unwrap();
+    half.write_all(b"POST /gate/v1/heart").await.unwrap();
+    half.flush().await.unwrap();
+    let mut other = side.client.connect().await.unwrap();
+    let beat = serde_json::to_vec(&heartbeat(&rig, &side.id)).unwrap();
+    let answer = exchange(&mut other, "POST", paths::HEARTBEAT, &beat)
         .await
         .unwrap();
-    assert_eq!(answer.refused(), (403, "not_a_gate".to_owned()));
+    assert_eq!(answer.status, 200);
+    // By another process; this server's chores read the log every second.
+    let elsewhere = installation::open(&crate::common::data(&rig.folder), rig.clock.clone())
+        .await
+        .unwrap();
+    assert_eq!(
+        gates::revoke(&elsewhere, &gate.id, "test").await.unwrap(),
+        1
+    );
+    rights::waiting(&rig.state).await.unwrap();
+    for stream in [&mut asked, &mut silent, &mut half] {
+        is_cut(stream).await;
+    }
+    let answer = exchange(&mut other, "POST", paths::HEARTBEAT, &beat)
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 200, "another gate's goes on");
+    let answer = gate.client.send("POST", paths::HEARTBEAT, &body).await;
+    assert_eq!(answer.unwrap().refused(), (403, "not_a_gate".to_owned()));
     let token = gates::token(&rig.state, &gate.id, "test").await.unwrap();
     let answer = rig
         .stranger()
