@@ -1,4 +1,4 @@
-//! Every test that `docs/security/asvs.md` names exists. A renamed or deleted one must be looked for there.
+//! Every test that `docs/security/asvs.md` and `bars.md` name exists. A renamed or deleted one must be looked for there.
 
 use std::path::Path;
 
@@ -24,15 +24,17 @@ fn is_a_test(source: &str, function: &str) -> bool {
 #[test]
 fn every_named_test_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let text = std::fs::read_to_string(root.join("docs/security/asvs.md")).unwrap();
-    let named = named(&text);
-    assert!(named.len() > 50, "only {} tests are named", named.len());
     let mut missing = Vec::new();
-    for (file, function) in named {
-        let path = root.join(format!("{file}.rs"));
-        let source = std::fs::read_to_string(&path).unwrap_or_default();
-        if !is_a_test(&source, function) {
-            missing.push(format!("{file}.rs::{function}"));
+    for page in ["asvs.md", "bars.md"] {
+        let text = std::fs::read_to_string(root.join("docs/security").join(page)).unwrap();
+        let named = named(&text);
+        assert!(named.len() > 40, "{page}: only {} tests", named.len());
+        for (file, function) in named {
+            let path = root.join(format!("{file}.rs"));
+            let source = std::fs::read_to_string(&path).unwrap_or_default();
+            if !is_a_test(&source, function) {
+                missing.push(format!("{page}: {file}.rs::{function}"));
+            }
         }
     }
     assert!(missing.is_empty(), "no such test: {missing:#?}");

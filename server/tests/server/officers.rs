@@ -183,6 +183,41 @@ async fn every_role_at_every_route_is_let_through_exactly_as_its_acts_say() {
     assert_eq!(status, 303, "to the sign-in page");
 }
 
+/// With the right cookie and the right token, but from another page: whatever the route, nothing is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_that_is_sent_from_elsewhere_is_refused() {
+    let rig = Rig::start().await;
+    let browser = Browser::signed_in_as(&rig, "Sam", Role::Supervisor).await;
+    let csrf = csrf(&browser.get("/account").await);
+    let size = rig.state.store.log_size().await.unwrap();
+    let mut tried = 0;
+    for route in console_routes() {
+        let (method, path) = route.split_once(' ').unwrap();
+        if method == "GET" {
+            continue;
+        }
+        let real = path.replace(['{', '}'], "");
+        for origin in [
+            "https://evil.example",
+            "null",
+            "http://localhost:0",
+            "https://localhost:1",
+        ] {
+            let form = format!("csrf={csrf}&decision=approve&reason=x");
+            let (status, body) = browser.ask(method, &real, &form, origin).await;
+            assert_eq!(status, 403, "{route} from {origin}");
+            assert!(
+                body.contains("not sent from the console's own page"),
+                "{route} from {origin}: {body}"
+            );
+            tried += 1;
+        }
+    }
+    assert!(tried > 80, "{tried}");
+    let left = entries(&rig, size).await;
+    assert!(left.iter().all(|entry| entry.kind == "refused"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ended_account_is_out_at_once_and_a_renewed_one_begins_anew() {
     let rig = Rig::start().await;
