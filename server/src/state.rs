@@ -84,6 +84,8 @@ pub struct Inner {
     pub refusals: Refusals,
     /// Records of people that were opened since the start.
     opened: AtomicU64,
+    /// Changes of emergency access that officers' open pages were told of.
+    pub(crate) emergencies_told: AtomicU64,
     /// Attempts at passwords.
     pub guessing: Guessing,
     /// Gates whose clocks differ from the server's.
@@ -161,6 +163,7 @@ impl AppState {
             release_orders: crate::release_orders::Orders::default(),
             refusals: Refusals::default(),
             opened: AtomicU64::new(0),
+            emergencies_told: AtomicU64::new(0),
             guessing: Guessing::default(),
             wrong_clocks: WrongClocks::default(),
             looks: std::sync::Mutex::default(),

@@ -6,10 +6,12 @@ mod account;
 mod alarms;
 mod approvals;
 mod assets;
+mod break_glass;
 mod enrolments;
 mod gates;
 mod guard;
 mod live;
+mod local;
 mod pages;
 mod passage;
 mod quotas;
@@ -50,6 +52,13 @@ pub fn router(state: AppState) -> Router {
             "/approvals/{request}",
             get(approvals::page).post(approvals::decide),
         )
+        .route(
+            "/break-glass",
+            get(break_glass::page).post(break_glass::open),
+        )
+        .route("/break-glass/uses", get(break_glass::uses))
+        .route("/break-glass/uses/{used}/end", post(break_glass::end))
+        .route("/break-glass/uses/{used}/review", post(break_glass::review))
         .route("/release", get(release::page))
         .route("/release/{gate}", post(release::order))
         .route("/enrolments", get(enrolments::list).post(enrolments::open))
