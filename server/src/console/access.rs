@@ -63,6 +63,7 @@ const ROUTES: &[(&str, Need)] = &[
     ("POST /account/keys/remove", Need::Account),
     ("POST /account/codes/new", Need::Account),
     ("POST /account/codes", Need::Account),
+    ("GET /live/alarms", Need::Officer),
     ("GET /", Need::Any(&[Act::WatchGates])),
     ("GET /live/events", Need::Any(&[Act::WatchGates])),
     ("GET /passages/{id}", Need::Any(&[Act::ConsultSubject])),

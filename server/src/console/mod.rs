@@ -34,6 +34,7 @@ pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/", get(live::page))
         .route("/live/events", get(live::events))
+        .route("/live/alarms", get(live::alarms))
         .route(
             "/passages/{id}",
             get(passage::page).post(passage::page_with_reason),

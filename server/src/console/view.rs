@@ -19,6 +19,9 @@ pub(super) struct Page {
     pub(super) style: &'static str,
     pub(super) script: &'static str,
     pub(super) keys: &'static str,
+    /// Tells an open page of a new alarm, and the number of those that this page knows of.
+    pub(super) watch: &'static str,
+    pub(super) alarms_told: u64,
     pub(super) site: String,
     pub(super) officer: Option<String>,
     /// What the officer's role may open.
@@ -96,6 +99,8 @@ impl Page {
             style: assets::style(),
             script: assets::script(),
             keys: assets::keys(),
+            watch: assets::alarms(),
+            alarms_told: state.alarms_told(),
             site: state.config.site.to_string(),
             officer: session.map(|session| session.name.clone()),
             links: session.map_or_else(Vec::new, access::pages),

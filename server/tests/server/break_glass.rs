@@ -404,13 +404,20 @@ async fn every_officers_open_page_is_told_at_once_and_again_at_its_end() {
     let mut told_there = other.live.subscribe();
     let alex = Browser::signed_in(&rig).await;
     let sam = Browser::signed_in_as(&rig, "Sam", Role::Supervisor).await;
-    let (mut of_alex, mut of_sam) = (alex.stream().await, sam.stream().await);
+    let pat = Browser::signed_in_as(&rig, "Pat", Role::Administrator).await;
+    let live = "/live/events?after=1000000";
+    let (mut of_alex, mut of_sam) = (alex.stream(live).await, sam.stream(live).await);
+    // Every other page, of any role, has a script that listens here.
+    let page = pat.get("/account").await;
+    assert!(page.contains("data-seen=\"0\" hidden") && page.contains("/assets/alarms-"));
+    let mut of_pat = pat.stream("/live/alarms").await;
+    of_pat.until("alarm\ndata: 0").await;
     assert!(!alex.get("/gates").await.contains(OPEN));
     let inside = emergency(&rig).await;
     of_alex.until("reload").await;
     of_sam.until("reload").await;
+    of_pat.until("alarm\ndata: 1").await;
     let kim = Browser::signed_in_as(&rig, "Kim", Role::Auditor).await;
-    let pat = Browser::signed_in_as(&rig, "Pat", Role::Administrator).await;
     for (browser, path) in [
         (&alex, "/gates"),
         (&sam, "/"),
@@ -434,7 +441,8 @@ async fn every_officers_open_page_is_told_at_once_and_again_at_its_end() {
     assert!(told_there.try_recv().is_err(), "told once");
 
     // A supervisor ends it: the emergency's own stream ends, and all pages are told.
-    let of_inside = inside.stream().await;
+    let of_inside = inside.stream(live).await;
+    let of_inside_too = inside.stream("/live/alarms").await;
     let (used, _) = opening(&rig).await;
     let end = format!("/break-glass/uses/{used}/end");
     let form = format!("csrf={}", csrf(&alex.get("/gates").await));
@@ -444,6 +452,8 @@ async fn every_officers_open_page_is_told_at_once_and_again_at_its_end() {
     let form = format!("csrf={}", csrf(&page));
     assert_eq!(sam.post(&end, &form).await.0, 303);
     of_inside.ended().await;
+    of_inside_too.ended().await;
+    of_pat.until("alarm\ndata: 2").await;
     of_alex.until("reload").await;
     assert!(is_out(&inside).await);
     assert!(!alex.get("/gates").await.contains("mergency access"));

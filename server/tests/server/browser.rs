@@ -77,9 +77,9 @@ impl Browser {
         }
     }
 
-    /// Opens the stream of a live page.
-    pub(crate) async fn stream(&self) -> Stream {
-        let mut request = Request::get("/live/events?after=1000000")
+    /// Opens the stream of a page.
+    pub(crate) async fn stream(&self, path: &str) -> Stream {
+        let mut request = Request::get(path)
             .header(header::HOST, "localhost:0")
             .body(Body::empty())
             .unwrap();
@@ -175,7 +175,7 @@ impl Browser {
             let pair = cookie.to_str().unwrap().split(';').next().unwrap();
             return (status, pair.to_owned());
         }
-        if path == "/live/events" {
+        if path.starts_with("/live/") {
             // The stream goes on for ever; its head is enough.
             return (status, String::new());
         }

@@ -21,7 +21,7 @@ use crate::common::{Device, Gate, Rig, approve, mate, template};
 use crate::factors::{HardwareKey, code_now, secret_of};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 65] = [
+const ROUTES: [(&str, &[&str]); 66] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -41,6 +41,8 @@ const ROUTES: [(&str, &[&str]); 65] = [
     ("GET /gate/v1/review", &[]),
     ("GET /", &["consultation"]),
     ("GET /live/events", &["consultation"]),
+    // It says only that there is an alarm.
+    ("GET /live/alarms", &[]),
     ("GET /passages/{id}", &["consultation"]),
     ("POST /passages/{id}", &["consultation"]),
     ("GET /passages/{id}/picture", &["consultation"]),
@@ -483,6 +485,8 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
     tried.left("GET /assets/{name}").await;
     browser.get("/live/events").await;
     tried.left("GET /live/events").await;
+    browser.get("/live/alarms").await;
+    tried.left("GET /live/alarms").await;
     browser.get(&format!("{passage}/picture")).await;
     tried.left("GET /passages/{id}/picture").await;
     let csrf = csrf(&browser.get(&passage).await);
