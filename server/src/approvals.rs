@@ -1,5 +1,5 @@
 //! What one person at the server asks for and a supervisor decides: removals, accounts, exports with sealed details, the profile,
-//! recorded groups, mergers, the destruction of a key.
+//! recorded groups, mergers, the destruction of a key, the sealed emergency credential.
 //!
 //! There is no table of approvals. Who asked, for exactly what, who answered and whether it was used is read from the audit log alone,
 //! so no hand in the database can make an approval. What exactly is asked for is bound by a keyed hash, and shown from the entry's
@@ -42,10 +42,12 @@ pub enum Kind {
     Key,
     /// Two records become one person's, or two again.
     Merger,
+    /// A new sealed emergency credential.
+    BreakGlass,
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Removal,
         Self::Account,
         Self::Export,
@@ -53,6 +55,7 @@ impl Kind {
         Self::Group,
         Self::Key,
         Self::Merger,
+        Self::BreakGlass,
     ];
 
     /// The word in the log.
@@ -66,6 +69,7 @@ impl Kind {
             Self::Group => "group",
             Self::Key => "key",
             Self::Merger => "merger",
+            Self::BreakGlass => "break_glass",
         }
     }
 
@@ -86,6 +90,7 @@ impl Kind {
             Self::Group => "Recorded group of a person",
             Self::Key => "Destruction of a key",
             Self::Merger => "Merger of two records",
+            Self::BreakGlass => "Sealed emergency credential",
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod approvals;
 pub mod audit;
 pub mod authority;
 pub mod backup;
+pub mod break_glass;
 pub mod clock;
 pub mod config;
 pub mod console;

@@ -6,6 +6,7 @@
 
 mod approval_commands;
 mod backup_commands;
+mod break_glass_commands;
 mod enrolment_commands;
 mod error_rate_commands;
 mod key_commands;
@@ -355,6 +356,9 @@ enum Officer {
         #[command(flatten)]
         data: Data,
     },
+    /// The sealed credential for an emergency in which nobody can sign in.
+    #[command(subcommand)]
+    BreakGlass(break_glass_commands::BreakGlass),
 }
 
 fn direction(text: &str) -> Result<Direction, String> {
@@ -623,6 +627,7 @@ async fn officer(command: Officer) -> anyhow::Result<()> {
             let officer = officers::disable(&open(&data).await?, &name, ACTOR).await?;
             println!("{officer} has no account any more; open sessions have ended.");
         }
+        Officer::BreakGlass(command) => break_glass_commands::run(command).await?,
     }
     Ok(())
 }

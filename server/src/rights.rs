@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::approvals::Approvals;
 use crate::audit::AuditError;
+use crate::break_glass::BreakGlass;
 use crate::enrolments::ledger;
 use crate::state::AppState;
 use crate::store::StoreError;
@@ -21,7 +22,7 @@ use crate::store::officers::{OfficerRow, SessionRow};
 pub(crate) const WAITS: &str = "waits_for_approval";
 
 /// Kinds that matter here, as they stand in an entry.
-pub(crate) const KINDS: [&[u8]; 19] = [
+pub(crate) const KINDS: [&[u8]; 26] = [
     b"\"kind\":\"officer_created\"",
     b"\"kind\":\"officer_renewed\"",
     b"\"kind\":\"officer_password\"",
@@ -41,6 +42,13 @@ pub(crate) const KINDS: [&[u8]; 19] = [
     b"\"kind\":\"approval_given\"",
     b"\"kind\":\"approval_declined\"",
     b"\"kind\":\"approval_used\"",
+    b"\"kind\":\"break_glass_prepared\"",
+    b"\"kind\":\"break_glass_drilled\"",
+    b"\"kind\":\"break_glass_drill_due\"",
+    b"\"kind\":\"break_glass_opened\"",
+    b"\"kind\":\"break_glass_ended\"",
+    b"\"kind\":\"break_glass_unreviewed\"",
+    b"\"kind\":\"break_glass_reviewed\"",
 ];
 
 /// An account, as the log tells it.
@@ -74,6 +82,7 @@ pub struct Rights {
     gates: HashMap<GateId, Gate>,
     statuses: HashMap<SubjectId, String>,
     approvals: Approvals,
+    break_glass: BreakGlass,
 }
 
 impl Rights {
@@ -82,6 +91,8 @@ impl Rights {
         let kind = entry.kind.as_str();
         if kind.starts_with("approval_") {
             self.approvals.take(index, entry);
+        } else if kind.starts_with("break_glass_") {
+            self.break_glass.take(index, entry);
         } else if kind.starts_with("officer_") {
             self.take_account(kind, entry);
         } else if kind.starts_with("gate_") {
@@ -171,6 +182,11 @@ impl Rights {
     /// Requests for a second person, and their answers.
     pub(crate) const fn approvals(&self) -> &Approvals {
         &self.approvals
+    }
+
+    /// The sealed emergency credential and its uses.
+    pub(crate) const fn break_glass(&self) -> &BreakGlass {
+        &self.break_glass
     }
 
     /// Supervisors in office who have a security key, so that they can decide.

@@ -84,6 +84,10 @@ pub struct Inner {
     pub refusals: Refusals,
     /// Records of people that were opened since the start.
     opened: AtomicU64,
+    /// How often officers' open pages were told of an alarm.
+    alarms_told: AtomicU64,
+    /// Changes of emergency access that officers' open pages were told of.
+    pub(crate) emergencies_told: AtomicU64,
     /// Attempts at passwords.
     pub guessing: Guessing,
     /// Counts the ends of gates' keys that the log tells of, for their open connections.
@@ -163,6 +167,8 @@ impl AppState {
             release_orders: crate::release_orders::Orders::default(),
             refusals: Refusals::default(),
             opened: AtomicU64::new(0),
+            alarms_told: AtomicU64::new(0),
+            emergencies_told: AtomicU64::new(0),
             guessing: Guessing::default(),
             keys_ended: watch::Sender::new(0),
             wrong_clocks: WrongClocks::default(),
@@ -271,8 +277,15 @@ impl AppState {
             .unwrap_or_else(std::sync::PoisonError::into_inner) = rows;
     }
 
+    /// How often officers' open pages were told of an alarm; a page that knows another number has missed one.
+    #[must_use]
+    pub fn alarms_told(&self) -> u64 {
+        self.alarms_told.load(Ordering::SeqCst)
+    }
+
     /// Tells the officers' pages that there is an alarm, about the log or for life safety.
     pub(crate) fn announce_alarm(&self) {
+        self.alarms_told.fetch_add(1, Ordering::SeqCst);
         // An error means only that nobody listens.
         let _ = self.live.send(LiveEvent::LogAlarm);
     }

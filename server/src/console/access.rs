@@ -7,6 +7,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use sallyport_domain::{Act, Role};
 
 use super::guard::current;
+use super::local;
 use super::pages::Trouble;
 use crate::officers::Session;
 use crate::refusals;
@@ -17,8 +18,10 @@ use crate::state::AppState;
 pub enum Need {
     /// Nothing: before signing in.
     Nothing,
-    /// Any officer who is signed in.
+    /// Whoever is signed in, also with the sealed emergency credential.
     Officer,
+    /// Any officer who is signed in with an account of the own.
+    Account,
     /// An officer whose role may do one of these.
     Any(&'static [Act]),
 }
@@ -29,6 +32,7 @@ impl Need {
     pub fn met_by(self, role: Role) -> bool {
         match self {
             Self::Nothing | Self::Officer => true,
+            Self::Account => role.has_account(),
             Self::Any(acts) => acts.iter().any(|act| role.may(*act)),
         }
     }
@@ -45,17 +49,21 @@ const ROUTES: &[(&str, Need)] = &[
     ("POST /sign-in/key", Need::Nothing),
     ("GET /setup/{secret}", Need::Nothing),
     ("POST /setup/{secret}", Need::Nothing),
+    // Only from the server's own machine, which the handlers see to.
+    ("GET /break-glass", Need::Nothing),
+    ("POST /break-glass", Need::Nothing),
     ("POST /sign-out", Need::Officer),
-    ("GET /account", Need::Officer),
-    ("POST /account/confirm", Need::Officer),
-    ("POST /account/confirm/ask", Need::Officer),
-    ("POST /account/confirm/key", Need::Officer),
-    ("POST /account/password", Need::Officer),
-    ("POST /account/keys/ask", Need::Officer),
-    ("POST /account/keys", Need::Officer),
-    ("POST /account/keys/remove", Need::Officer),
-    ("POST /account/codes/new", Need::Officer),
-    ("POST /account/codes", Need::Officer),
+    ("GET /account", Need::Account),
+    ("POST /account/confirm", Need::Account),
+    ("POST /account/confirm/ask", Need::Account),
+    ("POST /account/confirm/key", Need::Account),
+    ("POST /account/password", Need::Account),
+    ("POST /account/keys/ask", Need::Account),
+    ("POST /account/keys", Need::Account),
+    ("POST /account/keys/remove", Need::Account),
+    ("POST /account/codes/new", Need::Account),
+    ("POST /account/codes", Need::Account),
+    ("GET /live/alarms", Need::Officer),
     ("GET /", Need::Any(&[Act::WatchGates])),
     ("GET /live/events", Need::Any(&[Act::WatchGates])),
     ("GET /passages/{id}", Need::Any(&[Act::ConsultSubject])),
@@ -101,6 +109,18 @@ const ROUTES: &[(&str, Need)] = &[
     ("GET /approvals", Need::Any(&[Act::DecideChange])),
     ("GET /approvals/{request}", Need::Any(&[Act::DecideChange])),
     ("POST /approvals/{request}", Need::Any(&[Act::DecideChange])),
+    (
+        "GET /break-glass/uses",
+        Need::Any(&[Act::DecideChange, Act::ReviewBreakGlass]),
+    ),
+    (
+        "POST /break-glass/uses/{used}/end",
+        Need::Any(&[Act::DecideChange]),
+    ),
+    (
+        "POST /break-glass/uses/{used}/review",
+        Need::Any(&[Act::ReviewBreakGlass]),
+    ),
     ("GET /release", Need::Any(&[Act::ReleaseDoors])),
     ("POST /release/{gate}", Need::Any(&[Act::ReleaseDoors])),
     ("GET /log", Need::Any(&[Act::ReadLog])),
@@ -122,7 +142,7 @@ pub fn need(method: &str, path: &str) -> Option<Need> {
 }
 
 /// Pages of the navigation; the officer's own account is behind the name. Path, its words, and its name in [`super::view::Page::current`].
-const PAGES: [(&str, &str, &str); 7] = [
+const PAGES: [(&str, &str, &str); 8] = [
     ("/", "Live", "live"),
     ("/enrolments", "Enrolments", "enrolments"),
     ("/log", "Audit log", "log"),
@@ -130,6 +150,7 @@ const PAGES: [(&str, &str, &str); 7] = [
     ("/consultations", "Consultations", "consultations"),
     ("/approvals", "Approvals", "approvals"),
     ("/release", "Release", "release"),
+    ("/break-glass/uses", "Emergency", "emergency"),
 ];
 
 /// A link of the navigation.
@@ -142,7 +163,7 @@ pub(super) struct Link {
 /// May this session use a route of this need? Without the hardware key that its role needs, only the officer's own account.
 fn lets_through(need: Need, session: &Session) -> bool {
     need.met_by(session.role)
-        && (session.is_whole() || matches!(need, Need::Nothing | Need::Officer))
+        && (session.is_whole() || matches!(need, Need::Nothing | Need::Officer | Need::Account))
 }
 
 /// The pages that this officer may open.
@@ -150,6 +171,8 @@ pub(super) fn pages(session: &Session) -> Vec<Link> {
     PAGES
         .into_iter()
         .filter(|(path, _, _)| need("GET", path).is_some_and(|need| lets_through(need, session)))
+        // Supervisors come there from the alarm and from the log: their bar is full.
+        .filter(|(_, _, name)| *name != "emergency" || session.role.may(Act::ReviewBreakGlass))
         .map(|(path, words, current)| Link {
             path,
             words,
@@ -185,6 +208,10 @@ pub(super) async fn check(
         return next.run(request).await;
     }
     match current(request.headers(), &state).await {
+        // The cookie works nowhere else: neither carried to another machine nor through a proxy.
+        Ok(Some(session)) if session.is_emergency() && !local::is_here(&request) => {
+            local::refused(&state)
+        }
         Ok(Some(session)) if lets_through(need, &session) => {
             request.extensions_mut().insert(session);
             next.run(request).await

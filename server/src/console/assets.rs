@@ -51,6 +51,20 @@ static KEYS: LazyLock<Asset> = LazyLock::new(|| {
     )
 });
 
+static ALARMS: LazyLock<Asset> = LazyLock::new(|| {
+    asset(
+        "alarms",
+        "js",
+        "text/javascript; charset=utf-8",
+        include_str!("../../assets/alarms.js"),
+    )
+});
+
+/// Path of the script that tells an open page of a new alarm.
+pub(super) fn alarms() -> &'static str {
+    &ALARMS.path
+}
+
 /// Path of the script that speaks with hardware keys.
 pub(super) fn keys() -> &'static str {
     &KEYS.path
@@ -69,7 +83,7 @@ pub(super) fn script() -> &'static str {
 /// Serves an asset; its name changes with its content, so it may be kept for ever.
 pub(super) async fn serve(Path(name): Path<String>) -> Response {
     let wanted = format!("/assets/{name}");
-    match [&*STYLE, &*SCRIPT, &*KEYS]
+    match [&*STYLE, &*SCRIPT, &*KEYS, &*ALARMS]
         .into_iter()
         .find(|asset| asset.path == wanted)
     {

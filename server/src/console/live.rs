@@ -163,6 +163,42 @@ pub(super) async fn events(
         .into_response()
 }
 
+/// Only that there is an alarm, for the pages that show no passages: any officer's.
+pub(super) async fn alarms(
+    State(state): State<AppState>,
+    Officer(_): Officer,
+    headers: HeaderMap,
+) -> Response {
+    let receiver = state.live.subscribe();
+    // The first says up to which one the page should know.
+    let first = stream::iter([alarm(&state)]);
+    let ongoing = stream::unfold(
+        (state, headers, receiver),
+        |(state, headers, mut receiver)| async move {
+            loop {
+                match receiver.recv().await {
+                    Ok(LiveEvent::Passage(_)) => {}
+                    Ok(LiveEvent::LogAlarm) | Err(RecvError::Lagged(_)) => break,
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+            match current(&headers, &state).await {
+                Ok(Some(_)) => Some((alarm(&state), (state, headers, receiver))),
+                Ok(None) | Err(_) => None,
+            }
+        },
+    );
+    let all = futures_util::StreamExt::chain(first, ongoing);
+    Sse::new(all)
+        .keep_alive(KeepAlive::default())
+        .into_response()
+}
+
+fn alarm(state: &AppState) -> Result<Event, Infallible> {
+    let number = state.alarms_told().to_string();
+    Ok(Event::default().event("alarm").data(number))
+}
+
 async fn event(state: &AppState, passage: &PassageRow) -> Event {
     let text = rendered(state, passage).await.replace('\n', "");
     Event::default()

@@ -6,10 +6,12 @@ mod account;
 mod alarms;
 mod approvals;
 mod assets;
+mod break_glass;
 mod enrolments;
 mod gates;
 mod guard;
 mod live;
+mod local;
 mod pages;
 mod passage;
 mod quotas;
@@ -32,6 +34,7 @@ pub fn router(state: AppState) -> Router {
     Router::new()
         .route("/", get(live::page))
         .route("/live/events", get(live::events))
+        .route("/live/alarms", get(live::alarms))
         .route(
             "/passages/{id}",
             get(passage::page).post(passage::page_with_reason),
@@ -50,6 +53,13 @@ pub fn router(state: AppState) -> Router {
             "/approvals/{request}",
             get(approvals::page).post(approvals::decide),
         )
+        .route(
+            "/break-glass",
+            get(break_glass::page).post(break_glass::open),
+        )
+        .route("/break-glass/uses", get(break_glass::uses))
+        .route("/break-glass/uses/{used}/end", post(break_glass::end))
+        .route("/break-glass/uses/{used}/review", post(break_glass::review))
         .route("/release", get(release::page))
         .route("/release/{gate}", post(release::order))
         .route("/enrolments", get(enrolments::list).post(enrolments::open))

@@ -93,6 +93,16 @@ impl Trouble {
         )
     }
 
+    /// Something for the server's own machine was asked for from elsewhere.
+    pub(super) fn not_here(state: &AppState) -> Self {
+        Self::new(
+            state,
+            StatusCode::FORBIDDEN,
+            "Only at the server itself",
+            "Emergency access works only in a browser of the server's own machine, at https://localhost with this port, and through no proxy. Nothing was done and nothing is shown. That it was tried from elsewhere stands in the audit log.",
+        )
+    }
+
     /// No such page or record.
     pub(super) fn not_found(state: &AppState) -> Self {
         Self::new(

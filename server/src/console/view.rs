@@ -8,6 +8,7 @@ use super::access::{self, Link};
 use super::assets;
 use super::pages::Trouble;
 use crate::approvals;
+use crate::break_glass;
 use crate::officers::Session;
 use crate::registry;
 use crate::state::AppState;
@@ -18,6 +19,9 @@ pub(super) struct Page {
     pub(super) style: &'static str,
     pub(super) script: &'static str,
     pub(super) keys: &'static str,
+    /// Tells an open page of a new alarm, and the number of those that this page knows of.
+    pub(super) watch: &'static str,
+    pub(super) alarms_told: u64,
     pub(super) site: String,
     pub(super) officer: Option<String>,
     /// What the officer's role may open.
@@ -36,21 +40,73 @@ pub(super) struct Page {
     pub(super) free: Vec<(String, String)>,
     /// Requests that wait for this officer's, or another supervisor's, decision.
     pub(super) approvals: usize,
+    /// Emergency access that is open or not reviewed.
+    pub(super) emergencies: Vec<Emergency>,
+    /// May the officer end or review it?
+    pub(super) sees_emergencies: bool,
+    /// Has the officer an account of the own?
+    pub(super) account: bool,
+}
+
+/// What every page says of an emergency access.
+pub(super) struct Emergency {
+    /// An alarm, rather than something that waits.
+    pub(super) loud: bool,
+    pub(super) what: String,
+    pub(super) more: String,
+}
+
+/// What an officer is told; that a use waits for its review only whoever has to do with it.
+fn emergencies(state: &AppState, sees: bool) -> Vec<Emergency> {
+    let now = state.clock.now();
+    let outstanding = break_glass::outstanding(state).into_iter();
+    outstanding
+        .filter_map(|used| {
+            let opened = date_and_time(state, used.at);
+            let (loud, what, more) = if let Some(until) = used.open_until {
+                let (since, until) = (time_of_day(state, used.at), time_of_day(state, until));
+                (
+                    true,
+                    "Emergency access is open at the server itself.".to_owned(),
+                    format!(
+                        "Since {since}, until {until} at the latest. Every act of it goes into the audit log."
+                    ),
+                )
+            } else if used.is_late(now) {
+                (
+                    true,
+                    format!("The emergency access of {opened} was not reviewed in time."),
+                    "An auditor reviews it; this alarm stands until then.".to_owned(),
+                )
+            } else {
+                let due = date_and_time(state, used.due);
+                (
+                    false,
+                    format!("The emergency access of {opened} waits for an auditor's review."),
+                    format!("It is due before {due}."),
+                )
+            };
+            (loud || sees).then_some(Emergency { loud, what, more })
+        })
+        .collect()
 }
 
 impl Page {
     pub(super) fn new(state: &AppState, session: Option<&Session>, current: &'static str) -> Self {
+        let may = |act| session.is_some_and(|session| session.is_whole() && session.role.may(act));
+        let sees_emergencies = may(Act::DecideChange) || may(Act::ReviewBreakGlass);
         Self {
             style: assets::style(),
             script: assets::script(),
             keys: assets::keys(),
+            watch: assets::alarms(),
+            alarms_told: state.alarms_told(),
             site: state.config.site.to_string(),
             officer: session.map(|session| session.name.clone()),
             links: session.map_or_else(Vec::new, access::pages),
             home: session.map_or("/", access::home),
             role: session.map_or("", |session| role_words(session.role)),
-            reads_log: session
-                .is_some_and(|session| session.is_whole() && session.role.may(Act::ReadLog)),
+            reads_log: may(Act::ReadLog),
             csrf: session
                 .map(|session| session.csrf.clone())
                 .unwrap_or_default(),
@@ -62,13 +118,14 @@ impl Page {
                 .filter(|release| release.ended_at.is_none())
                 .map(|release| (release.gate, time_of_day(state, release.began_at)))
                 .collect(),
-            approvals: if session
-                .is_some_and(|session| session.is_whole() && session.role.may(Act::DecideChange))
-            {
+            approvals: if may(Act::DecideChange) {
                 approvals::how_many_wait(state)
             } else {
                 0
             },
+            emergencies: session.map_or_else(Vec::new, |_| emergencies(state, sees_emergencies)),
+            sees_emergencies,
+            account: session.is_some_and(|session| session.role.has_account()),
         }
     }
 }
@@ -82,6 +139,7 @@ pub(super) const fn role_words(role: Role) -> &'static str {
         Role::Auditor => "Auditor",
         Role::Administrator => "Administrator",
         Role::KeyCustodian => "Key custodian",
+        Role::BreakGlass => "Emergency access",
     }
 }
 

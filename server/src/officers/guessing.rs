@@ -23,6 +23,10 @@ const ADDRESS_MANY_MS: i64 = 60_000;
 /// Questions to hardware keys before signing in that one address may ask for in a row, and how often after that. They bound the database.
 const FREE_QUESTIONS: i64 = 20;
 const QUESTION_MS: i64 = 3_000;
+/// Sealed emergency credentials that are looked at in a row, and how often after that. Guessing at 138 bits is hopeless; this bounds what
+/// an attempt costs, and a tired hand in an emergency never waits longer.
+const FREE_SEALED: i64 = 5;
+const SEALED_MS: i64 = 10_000;
 /// Failures are forgotten this long after the delay that they cost.
 const FORGET_MS: i64 = 60 * 60 * 1_000;
 /// Names and addresses that are remembered.
@@ -36,6 +40,8 @@ enum Who {
     Address(Option<IpAddr>),
     /// The same, for questions to hardware keys.
     Questions(Option<IpAddr>),
+    /// Whoever types a sealed emergency credential; all who do sit at one machine.
+    Sealed,
 }
 
 impl Who {
@@ -47,6 +53,8 @@ impl Who {
             Self::Address(_) => ADDRESS_MANY_MS,
             Self::Questions(_) if failures < FREE_QUESTIONS => 0,
             Self::Questions(_) => QUESTION_MS,
+            Self::Sealed if failures < FREE_SEALED => 0,
+            Self::Sealed => SEALED_MS,
         }
     }
 }
@@ -163,7 +171,15 @@ impl Guessing {
 
     /// Counts a question to a hardware key; `false` when it comes too soon.
     pub(super) fn question(&self, address: Option<IpAddr>, now: Timestamp) -> bool {
-        let who = Who::Questions(address.map(network));
+        self.counted(Who::Questions(address.map(network)), now)
+    }
+
+    /// Counts an attempt with a sealed emergency credential; `false` when it comes too soon.
+    pub(crate) fn sealed(&self, now: Timestamp) -> bool {
+        self.counted(Who::Sealed, now)
+    }
+
+    fn counted(&self, who: Who, now: Timestamp) -> bool {
         let mut counts = self.locked();
         let count = counts.get(&who).copied().unwrap_or(Count::NONE).at(now);
         if now < count.blocked_until {

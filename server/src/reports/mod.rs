@@ -332,6 +332,10 @@ pub async fn of_shift(
             | "refused"
             | "promise_missed"
             | "promise_late"
+            | "break_glass_opened"
+            | "break_glass_ended"
+            | "break_glass_unreviewed"
+            | "break_glass_drill_due"
             | "stream_lost"
             | "stream_back" => {
                 report.put("Trouble", Item::new(index, entry, entry.actor.clone()));

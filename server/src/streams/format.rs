@@ -138,14 +138,27 @@ impl Severity {
 
 fn severity(entry: &Entry) -> Severity {
     match entry.kind.as_str() {
-        "log_alarm" | "life_safety_release" | "life_safety_order" | "gate_sequence" => {
-            Severity::Alarm
-        }
+        "log_alarm"
+        | "life_safety_release"
+        | "life_safety_order"
+        | "gate_sequence"
+        | "break_glass_opened"
+        | "break_glass_unreviewed" => Severity::Alarm,
         "door" if entry.reason.as_deref() == Some("not_granted") => Severity::Alarm,
-        "clock" | "gate_degraded" | "officer_at_gate" | "gate_lost" | "gate_revoked"
-        | "keys_rotated" | "subject_removed" | "export" | "promise_missed" | "stream_lost" => {
-            Severity::Notice
-        }
+        "clock"
+        | "gate_degraded"
+        | "officer_at_gate"
+        | "gate_lost"
+        | "gate_revoked"
+        | "keys_rotated"
+        | "subject_removed"
+        | "export"
+        | "promise_missed"
+        | "stream_lost"
+        | "break_glass_prepared"
+        | "break_glass_ended"
+        | "break_glass_reviewed"
+        | "break_glass_drill_due" => Severity::Notice,
         _ if matches!(
             entry.decision.as_deref(),
             Some("refuse" | "refused" | "refer" | "fault")

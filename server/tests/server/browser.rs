@@ -1,9 +1,14 @@
 //! An officer at the console: the console's router, asked as a browser asks it.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, BodyDataStream, to_bytes};
 use axum::http::{Request, header};
+use futures_util::StreamExt as _;
 use sallyport_domain::Role;
+use sallyport_server::tls::PeerAddress;
 use sallyport_server::{console, officers};
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -21,6 +26,37 @@ pub(crate) async fn setup_path(rig: &Rig, role: Role) -> String {
 pub(crate) struct Browser {
     router: Router,
     pub(crate) cookie: Option<String>,
+    /// Where its connection comes from, as the listener would say.
+    pub(crate) from: Option<IpAddr>,
+    /// A proxy on the way says that it passed the request on.
+    pub(crate) passed_on: bool,
+}
+
+/// The events of an open live page.
+pub(crate) struct Stream(BodyDataStream);
+
+impl Stream {
+    /// Waits for this event; comments that keep the connection open are none.
+    pub(crate) async fn until(&mut self, event: &str) {
+        let wanted = format!("event: {event}");
+        let found = async {
+            while let Some(chunk) = self.0.next().await {
+                if String::from_utf8_lossy(&chunk.unwrap()).contains(&wanted) {
+                    return;
+                }
+            }
+            panic!("the stream ended before {event}");
+        };
+        let patience = Duration::from_secs(30);
+        tokio::time::timeout(patience, found).await.unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(mut self) {
+        let end = async { while self.0.next().await.is_some() {} };
+        let patience = Duration::from_secs(30);
+        tokio::time::timeout(patience, end).await.unwrap();
+    }
 }
 
 impl Browser {
@@ -28,6 +64,43 @@ impl Browser {
         Self {
             router: console::router(rig.state.clone()),
             cookie: None,
+            from: None,
+            passed_on: false,
+        }
+    }
+
+    /// In a browser of the server's own machine.
+    pub(crate) fn at_the_server(rig: &Rig) -> Self {
+        Self {
+            from: Some(IpAddr::from([127, 0, 0, 1])),
+            ..Self::new(rig)
+        }
+    }
+
+    /// Opens the stream of a page.
+    pub(crate) async fn stream(&self, path: &str) -> Stream {
+        let mut request = Request::get(path)
+            .header(header::HOST, "localhost:0")
+            .body(Body::empty())
+            .unwrap();
+        self.mark(&mut request);
+        let answer = self.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        Stream(answer.into_body().into_data_stream())
+    }
+
+    /// What comes with every request of this browser.
+    fn mark(&self, request: &mut Request<Body>) {
+        if let Some(cookie) = &self.cookie {
+            let cookie = cookie.parse().unwrap();
+            request.headers_mut().insert(header::COOKIE, cookie);
+        }
+        if self.passed_on {
+            let from = "127.0.0.1".parse().unwrap();
+            request.headers_mut().insert("x-forwarded-for", from);
+        }
+        if let Some(from) = self.from {
+            request.extensions_mut().insert(PeerAddress(from));
         }
     }
 
@@ -88,23 +161,21 @@ impl Browser {
         form: &str,
         origin: &str,
     ) -> (u16, String) {
-        let mut request = Request::builder()
+        let request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "localhost:0")
             .header(header::ORIGIN, origin)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        if let Some(cookie) = &self.cookie {
-            request = request.header(header::COOKIE, cookie);
-        }
-        let request = request.body(Body::from(form.to_owned())).unwrap();
+        let mut request = request.body(Body::from(form.to_owned())).unwrap();
+        self.mark(&mut request);
         let answer = self.router.clone().oneshot(request).await.unwrap();
         let status = answer.status().as_u16();
         if let Some(cookie) = answer.headers().get(header::SET_COOKIE) {
             let pair = cookie.to_str().unwrap().split(';').next().unwrap();
             return (status, pair.to_owned());
         }
-        if path == "/live/events" {
+        if path.starts_with("/live/") {
             // The stream goes on for ever; its head is enough.
             return (status, String::new());
         }

@@ -2,7 +2,7 @@
 //! the log must then hold the entries that this table says. A new route or command without a line in the table fails here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
 use sallyport_domain::{Role, SubjectCategory};
@@ -12,7 +12,7 @@ use sallyport_protocol::{
 };
 use sallyport_server::approvals::{Asked, Kind, Pass, pass};
 use sallyport_server::clock::Clock as _;
-use sallyport_server::{presence, promises, refusals, rights};
+use sallyport_server::{break_glass, presence, promises, refusals, rights};
 use sallyport_transparency::Entry;
 use serde_json::json;
 
@@ -21,7 +21,7 @@ use crate::common::{Device, Gate, Rig, approve, mate, template};
 use crate::factors::{HardwareKey, code_now, secret_of};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 60] = [
+const ROUTES: [(&str, &[&str]); 66] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -41,6 +41,8 @@ const ROUTES: [(&str, &[&str]); 60] = [
     ("GET /gate/v1/review", &[]),
     ("GET /", &["consultation"]),
     ("GET /live/events", &["consultation"]),
+    // It says only that there is an alarm.
+    ("GET /live/alarms", &[]),
     ("GET /passages/{id}", &["consultation"]),
     ("POST /passages/{id}", &["consultation"]),
     ("GET /passages/{id}/picture", &["consultation"]),
@@ -71,6 +73,14 @@ const ROUTES: [(&str, &[&str]); 60] = [
     ("GET /approvals", &[]),
     ("GET /approvals/{request}", &["consultation"]),
     ("POST /approvals/{request}", &["approval_given"]),
+    ("GET /break-glass", &[]),
+    ("POST /break-glass", &["break_glass_opened"]),
+    ("GET /break-glass/uses", &["consultation"]),
+    ("POST /break-glass/uses/{used}/end", &["break_glass_ended"]),
+    (
+        "POST /break-glass/uses/{used}/review",
+        &["break_glass_reviewed"],
+    ),
     ("GET /consultations", &["consultation"]),
     ("POST /consultations/raise", &["quota_raised"]),
     ("GET /account", &[]),
@@ -96,7 +106,7 @@ const ROUTES: [(&str, &[&str]); 60] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 71] = [
+const COMMANDS: [(&str, &[&str]); 75] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -162,6 +172,14 @@ const COMMANDS: [(&str, &[&str]); 71] = [
     ("officer list", &["consultation"]),
     ("officer wings", &["officer_wings"]),
     ("officer disable", &["officer_disabled"]),
+    (
+        "officer break-glass prepare",
+        &["approval_missing", "break_glass_prepared"],
+    ),
+    // It names nobody.
+    ("officer break-glass status", &[]),
+    ("officer break-glass drill", &["break_glass_drilled"]),
+    ("officer break-glass end", &["break_glass_ended"]),
     ("audit export", &["export"]),
     ("audit key", &[]),
     ("audit policy", &[]),
@@ -477,6 +495,8 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
     tried.left("GET /assets/{name}").await;
     browser.get("/live/events").await;
     tried.left("GET /live/events").await;
+    browser.get("/live/alarms").await;
+    tried.left("GET /live/alarms").await;
     browser.get(&format!("{passage}/picture")).await;
     tried.left("GET /passages/{id}/picture").await;
     let csrf = csrf(&browser.get(&passage).await);
@@ -573,7 +593,34 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
     let (status, _) = browser.post("/sign-out", &format!("csrf={csrf}")).await;
     assert_eq!(status, 303);
     tried.left("POST /sign-out").await;
+    use_emergency(rig, tried, &supervisor, &auditor).await;
     use_factors(rig, tried).await;
+}
+
+/// Somebody breaks the seal; a supervisor ends it, an auditor reviews it.
+async fn use_emergency(rig: &Rig, tried: &mut Tried<'_>, supervisor: &Browser, auditor: &Browser) {
+    let (credential, _) = break_glass::prepare(&rig.state, "test").await.unwrap();
+    let here = Browser::at_the_server(rig);
+    tried.ready().await;
+    here.get("/break-glass").await;
+    tried.left("GET /break-glass").await;
+    let typed = credential.text().replace(' ', "+");
+    let form = format!("credential={typed}&name=Robin&reason=trial");
+    let used = tried.at;
+    assert_eq!(here.post("/break-glass", &form).await.0, 303);
+    tried.left("POST /break-glass").await;
+    let page = supervisor.get("/break-glass/uses").await;
+    tried.left("GET /break-glass/uses").await;
+    let path = format!("/break-glass/uses/{used}");
+    let form = format!("csrf={}", csrf(&page));
+    assert_eq!(supervisor.post(&format!("{path}/end"), &form).await.0, 303);
+    tried.left("POST /break-glass/uses/{used}/end").await;
+    let page = auditor.get("/break-glass/uses").await;
+    tried.ready().await;
+    let form = format!("csrf={}&finding=as+announced", csrf(&page));
+    let (status, _) = auditor.post(&format!("{path}/review"), &form).await;
+    assert_eq!(status, 303);
+    tried.left("POST /break-glass/uses/{used}/review").await;
 }
 
 /// Erin opens, the station submits, Robin looks and decides.
@@ -793,6 +840,7 @@ async fn every_refusal_is_an_entry_and_a_flood_of_them_is_counted() {
             .replace("{secret}", "1")
             .replace("{at}", "1")
             .replace("{subject}", "1")
+            .replace("{used}", "1")
             .replace("{request}", "1");
         if path.starts_with("/gate/") {
             let answer = stranger.send(method, &real, b"{}").await.unwrap();
@@ -818,6 +866,7 @@ async fn every_refusal_is_an_entry_and_a_flood_of_them_is_counted() {
             "/sign-in/second",
             "/setup/{secret}",
             "/assets/{name}",
+            "/break-glass",
         ]
         .contains(&path)
         {
@@ -972,6 +1021,34 @@ async fn restore_and_move(export: &str, data: &std::path::Path) {
     state.store.close().await;
 }
 
+/// The drill asks for the credential; the end needs something to end.
+async fn try_the_seal(rig: &Rig, data: &std::path::Path, tried: &mut Tried<'_>) {
+    let (credential, _) = break_glass::prepare(&rig.state, "test").await.unwrap();
+    tried.ready().await;
+    for act in ["drill", "end"] {
+        let name = format!("officer break-glass {act}");
+        if act == "end" {
+            break_glass::open(&rig.state, credential.text(), "Robin", "trial")
+                .await
+                .unwrap();
+            tried.ready().await;
+        }
+        let mut child = program()
+            .args(name.split(' '))
+            .arg("--data")
+            .arg(data)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A command that asks for nothing may have ended already.
+        let _ = writeln!(stdin, "{}", credential.text());
+        drop(stdin);
+        assert!(child.wait().unwrap().success(), "{name}");
+        tried.left(&name).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_leaves_its_entries() {
     let found = commands(&[]);
@@ -1102,6 +1179,8 @@ async fn every_command_leaves_its_entries() {
         "officer list",
         "officer wings Alex a b",
         "officer disable Alex",
+        "officer break-glass prepare --reason trial",
+        "officer break-glass status",
         &format!("audit export {export}"),
         "audit key",
         "audit policy",
@@ -1140,6 +1219,7 @@ async fn every_command_leaves_its_entries() {
             .unwrap();
         tried.left(name).await;
     }
+    try_the_seal(&rig, &data, &mut tried).await;
     // A new installation's log begins when its server first starts.
     let folder = tempfile::tempdir().unwrap();
     let (database, owner) = crate::common::new_database().await;

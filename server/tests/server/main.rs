@@ -12,6 +12,7 @@ pub(crate) const ENGINE: Engine = Engine::Sqlite;
 
 mod approvals;
 mod backup;
+mod break_glass;
 mod browser;
 mod common;
 mod console;

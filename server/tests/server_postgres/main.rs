@@ -13,6 +13,8 @@ pub(crate) const ENGINE: Engine = Engine::Postgres;
 mod approvals;
 #[path = "../server/backup.rs"]
 mod backup;
+#[path = "../server/break_glass.rs"]
+mod break_glass;
 #[path = "../server/browser.rs"]
 mod browser;
 #[path = "../server/common.rs"]
