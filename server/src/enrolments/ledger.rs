@@ -467,6 +467,7 @@ pub(crate) async fn not_in_log(
         | RegistryError::NoOrder
         | RegistryError::Forbidden { .. }
         | RegistryError::ProfileChanged
+        | RegistryError::Held
         | RegistryError::UnderReview
         | RegistryError::Busy
         | RegistryError::Sealed(_)
