@@ -502,6 +502,18 @@ fn by_words(role: &str) -> String {
     Role::from_code(role).map_or_else(|| spaced(role), |role| role_words(role).to_owned())
 }
 
+/// Why somebody looked, in words for the person.
+fn why_words(code: &str) -> String {
+    match code {
+        "of_open_record" => "looked again within a quarter of an hour".to_owned(),
+        "enrolment_review" => "decision about your enrolment".to_owned(),
+        "approval" => "decision about a change of your record".to_owned(),
+        "review" => "decision about a passage".to_owned(),
+        "own_request" => "you asked what is kept".to_owned(),
+        other => spaced(other),
+    }
+}
+
 /// What the person is told who asked what is kept: to be printed. Only of a record that was opened for that.
 pub(super) async fn statement(
     State(state): State<AppState>,
@@ -550,7 +562,7 @@ pub(super) async fn statement(
             .map(|look| LookView {
                 at: date_and_time(&state, look.at),
                 by: by_words(&look.by),
-                why: spaced(&look.reason),
+                why: why_words(&look.reason),
             })
             .collect(),
     };

@@ -572,7 +572,7 @@ async fn the_person_is_told_what_is_kept_and_who_looked_by_role() {
         "face template",
         "Gate officer",
         "incident",
-        "own request",
+        "you asked what is kept",
         "an officer decides",
     ] {
         assert!(page.contains(told), "{told} is not in {page}");
