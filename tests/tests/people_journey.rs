@@ -52,6 +52,12 @@ async fn signs_in(browser: &Browser, link: &str, name: &str) {
     browser.wait("nav").await.unwrap();
 }
 
+async fn signs_out(browser: &Browser) {
+    browser.click(".who button").await.unwrap();
+    let password = "input[autocomplete=current-password]";
+    browser.wait(password).await.unwrap();
+}
+
 /// Adds Chromium's own security key to the account.
 async fn adds_key(browser: &Browser) {
     browser.fill("#label", "On my key ring").await.unwrap();
@@ -223,11 +229,11 @@ async fn a_record_is_opened_a_ban_holds_at_once_and_a_supervisor_decides() {
     checked(&sam, "release-gates").await;
 
     // An enroller opens an enrolment; an administrator sees the device that waits.
-    alex.click(".who button").await.unwrap();
+    signs_out(&alex).await;
     signs_in(&alex, &links[2], "Erin Example").await;
     go(&alex, "/enrolments").await;
     checked(&alex, "enrolments-enroller").await;
-    alex.click(".who button").await.unwrap();
+    signs_out(&alex).await;
     alex.put_security_key_in().await.unwrap();
     signs_in(&alex, &links[3], "Pat Example").await;
     adds_key(&alex).await;

@@ -13,7 +13,7 @@ use super::pages::{Trouble, parsed};
 use super::view::{Page, date_and_time, display_name, html};
 use crate::approvals::{self, ApprovalError, Decided, Waiting};
 use crate::consultations;
-use crate::officers::{OfficerError, Session};
+use crate::officers::{self, OfficerError, Session};
 use crate::proposals::ProposalError;
 use crate::refusals;
 use crate::registry::RegistryError;
@@ -29,18 +29,30 @@ struct RequestView {
 }
 
 impl RequestView {
-    fn new(state: &AppState, waiting: &Waiting) -> Self {
+    async fn new(state: &AppState, waiting: &Waiting) -> Self {
         Self {
             request: waiting.request,
             kind: waiting.kind.words(),
             asked: date_and_time(state, waiting.at),
             until: date_and_time(state, waiting.at.plus_millis(approvals::ASKED_MS)),
-            by: match waiting.by.as_str() {
-                "server-console" => "somebody at the server itself".to_owned(),
-                other => other.to_owned(),
-            },
+            by: by_words(state, &waiting.by).await,
             own: waiting.own,
         }
+    }
+}
+
+/// Who asked, as colleagues know the officer.
+async fn by_words(state: &AppState, by: &str) -> String {
+    if by == "server-console" {
+        return "somebody at the server itself".to_owned();
+    }
+    let name = match by.parse() {
+        Ok(officer) => officers::name(state, officer).await,
+        Err(_) => Ok(None),
+    };
+    match name {
+        Ok(Some(name)) => name,
+        Ok(None) | Err(_) => by.to_owned(),
     }
 }
 
@@ -91,12 +103,13 @@ async fn listed(
     let waiting = approvals::waiting(state, session.officer)
         .await
         .map_err(|error| unavailable(state, &error))?;
+    let mut requests = Vec::with_capacity(waiting.len());
+    for one in &waiting {
+        requests.push(RequestView::new(state, one).await);
+    }
     let page = ListPage {
         page: Page::new(state, Some(session), "approvals"),
-        requests: waiting
-            .iter()
-            .map(|one| RequestView::new(state, one))
-            .collect(),
+        requests,
         done,
     };
     Ok(html(state, &page))
@@ -127,7 +140,7 @@ async fn shown(
                 state,
                 &RequestPage {
                     page: Page::new(state, Some(session), "approvals"),
-                    request: RequestView::new(state, &shown.waiting),
+                    request: RequestView::new(state, &shown.waiting).await,
                     subject: shown.waiting.subject.map(|id| id.to_string()),
                     what: shown.what,
                     reason: shown.reason,
