@@ -1,9 +1,11 @@
-//! What one person at the server asks for and a supervisor decides: removals, accounts, exports with sealed details, the profile,
-//! recorded groups, mergers, the destruction of a key, the sealed emergency credential.
+//! What one person asks for and a supervisor decides: at the server removals, mergers, accounts, exports with sealed details, the
+//! profile, recorded groups, the destruction of a key, the sealed emergency credential; at the server or in the console changes of status,
+//! legal holds and events.
 //!
 //! There is no table of approvals. Who asked, for exactly what, who answered and whether it was used is read from the audit log alone,
 //! so no hand in the database can make an approval. What exactly is asked for is bound by a keyed hash, and shown from the entry's
-//! sealed detail. An approval is used once, within fifteen minutes (`security.md` 1.3; ASVS 5.0 2.3.5).
+//! sealed detail. An approval is used once, within fifteen minutes (`security.md` 1.3; ASVS 5.0 2.3.5). What was proposed in the console
+//! carries an act that the server can read, and is done in the transaction of its approval (`proposals`).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,9 +13,11 @@ use sallyport_domain::{OfficerId, Role, SubjectId, Timestamp};
 use sallyport_transparency::Entry;
 use serde::{Deserialize, Serialize};
 
-use crate::audit::{self, AuditError};
+use crate::audit::{self, AuditError, By};
 use crate::enrolments::ledger;
 use crate::officers::{OfficerError, Session};
+use crate::proposals::{ProposalError, Proposed};
+use crate::registry::RegistryError;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::witness;
@@ -44,10 +48,16 @@ pub enum Kind {
     Merger,
     /// A new sealed emergency credential.
     BreakGlass,
+    /// A person's status.
+    Status,
+    /// A legal hold, or the end of one.
+    Hold,
+    /// Something from which terms are counted.
+    Event,
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 11] = [
         Self::Removal,
         Self::Account,
         Self::Export,
@@ -56,6 +66,9 @@ impl Kind {
         Self::Key,
         Self::Merger,
         Self::BreakGlass,
+        Self::Status,
+        Self::Hold,
+        Self::Event,
     ];
 
     /// The word in the log.
@@ -70,6 +83,9 @@ impl Kind {
             Self::Key => "key",
             Self::Merger => "merger",
             Self::BreakGlass => "break_glass",
+            Self::Status => "status",
+            Self::Hold => "hold",
+            Self::Event => "event",
         }
     }
 
@@ -91,6 +107,9 @@ impl Kind {
             Self::Key => "Destruction of a key",
             Self::Merger => "Merger of two records",
             Self::BreakGlass => "Sealed emergency credential",
+            Self::Status => "Status of a person",
+            Self::Hold => "Legal hold",
+            Self::Event => "Event that terms are counted from",
         }
     }
 }
@@ -111,14 +130,18 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// What the log binds the request to: a keyed hash, for what is asked may be guessed.
-    fn content(&self, state: &AppState) -> String {
+    /// What the log binds the request to: a keyed hash, for what is asked may be guessed. `act`: what the server does at the approval.
+    fn content(&self, state: &AppState, act: Option<&Proposed>) -> Result<String, AuditError> {
         let subject = self.subject.map(|id| id.to_string()).unwrap_or_default();
         let officer = self.officer.map(|id| id.to_string()).unwrap_or_default();
         let kind = self.kind.code();
-        // A NUL stands in none of them: `check` refuses control characters.
-        let text = [kind, &subject, &officer, &self.what, &self.reason].join("\0");
-        state.keys.site.lookup("approval", &text)
+        // A NUL stands in none of them: `check` refuses control characters, and JSON has none.
+        let mut text = [kind, &subject, &officer, &self.what, &self.reason].join("\0");
+        if let Some(act) = act {
+            text.push('\0');
+            text.push_str(&serde_json::to_string(act).map_err(audit::refused)?);
+        }
+        Ok(state.keys.site.lookup("approval", &text))
     }
 
     fn check(&self) -> Result<(), ApprovalError> {
@@ -142,6 +165,9 @@ fn words(text: &str) -> Result<(), ApprovalError> {
 struct Detail {
     what: String,
     reason: String,
+    /// What the server does when it is approved; without it the command is given again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    act: Option<Proposed>,
 }
 
 /// Why a request was not taken or not decided.
@@ -167,6 +193,9 @@ pub enum ApprovalError {
     /// The same person.
     #[error("You asked for it, or it is about your own account: another supervisor decides.")]
     Own,
+    /// It could not be done, so it was not approved either.
+    #[error("Nothing was approved and nothing was done. {0}")]
+    NotDone(#[source] Box<ProposalError>),
     /// The officer may not, or not any more.
     #[error(transparent)]
     Officer(#[from] OfficerError),
@@ -218,6 +247,19 @@ impl Request {
     /// Still to be answered?
     fn is_open(&self, now: Timestamp) -> bool {
         self.answer.is_none() && lasts(self.at, ASKED_MS, now)
+    }
+
+    fn waits(&self, index: u64, officer: &str) -> Waiting {
+        Waiting {
+            request: index,
+            kind: self.kind,
+            at: self.at,
+            by: self.by.clone(),
+            subject: self.subject,
+            about: self.officer.clone(),
+            own: self.by == officer || self.officer.as_deref() == Some(officer),
+            content: self.content.clone(),
+        }
     }
 }
 
@@ -281,6 +323,14 @@ impl Approvals {
         }
     }
 
+    /// A person was removed; nobody decides about that person any more.
+    pub(crate) fn forget(&mut self, subject: SubjectId) {
+        self.requests
+            .retain(|_, request| request.subject != Some(subject));
+        let requests = &self.requests;
+        self.newest.retain(|_, index| requests.contains_key(index));
+    }
+
     fn end(&mut self, request: u64) {
         if let Some(used) = self.requests.remove(&request)
             && self.newest.get(&used.content) == Some(&request)
@@ -331,7 +381,7 @@ fn entry_of(
 /// See [`ApprovalError`]; then nothing may be done.
 pub async fn pass(state: &AppState, asked: &Asked, actor: &str) -> Result<Pass, ApprovalError> {
     asked.check()?;
-    let content = asked.content(state);
+    let content = asked.content(state, None)?;
     let now = state.clock.now();
     // The writer's seat first: what the log says then cannot change before the entry is in it.
     let mut write = state.store.write().await?;
@@ -366,6 +416,7 @@ pub async fn pass(state: &AppState, asked: &Asked, actor: &str) -> Result<Pass, 
             let detail = serde_json::to_vec(&Detail {
                 what: asked.what.clone(),
                 reason: asked.reason.clone(),
+                act: None,
             })
             .map_err(audit::refused)?;
             let kind = if others {
@@ -398,6 +449,64 @@ pub async fn pass(state: &AppState, asked: &Asked, actor: &str) -> Result<Pass, 
     }
 }
 
+/// Writes down what an officer proposes about a person; what only shuts doors holds from this transaction on. Returns the request's entry.
+///
+/// # Errors
+/// See [`ProposalError`]; nothing was proposed or done.
+pub(crate) async fn propose(
+    state: &AppState,
+    asked: &Asked,
+    subject: SubjectId,
+    act: &Proposed,
+    proposer: &str,
+) -> Result<u64, ProposalError> {
+    asked.check()?;
+    let content = asked
+        .content(state, Some(act))
+        .map_err(ApprovalError::from)?;
+    let now = state.clock.now();
+    let mut write = state.store.write().await?;
+    ledger::catch_up(state).await?;
+    if write.subject(subject).await?.is_none() {
+        return Err(RegistryError::Unknown.into());
+    }
+    // Shutting doors waits for nobody, and an earlier answer about the same words was about an earlier time.
+    if !act.at_once() {
+        match state.rights(|rights| rights.approvals().standing(&content, now)) {
+            Some(Standing::Waits(request, _)) => return Ok(request),
+            Some(Standing::Declined(request)) => return Err(ProposalError::Declined(request)),
+            // What was approved was done with it.
+            Some(Standing::Approved(_)) | None => {}
+        }
+    }
+    let supervisors = state.rights(|rights| rights.supervisors());
+    let decidable = supervisors.iter().any(|id| id.to_string() != proposer);
+    if !decidable && !act.at_once() {
+        return Err(ProposalError::NobodyDecides);
+    }
+    let kind = if decidable {
+        "approval_asked"
+    } else {
+        "approval_missing"
+    };
+    let detail = Detail {
+        what: asked.what.clone(),
+        reason: asked.reason.clone(),
+        act: Some(act.clone()),
+    };
+    let detail = serde_json::to_vec(&detail).map_err(audit::refused)?;
+    let entry = Entry {
+        actor: Some(proposer.to_owned()),
+        ..entry_of(kind, asked, content, now)?
+    };
+    let index = audit::append(state, &mut write, entry, Some(&detail)).await?;
+    act.shut(state, &mut write, subject, proposer, &asked.reason)
+        .await?;
+    write.commit().await?;
+    state.logged_at(now);
+    Ok(index)
+}
+
 /// A request that waits for its answer.
 #[derive(Debug, Clone)]
 pub struct Waiting {
@@ -411,6 +520,8 @@ pub struct Waiting {
     pub by: String,
     /// The person whom it is about.
     pub subject: Option<SubjectId>,
+    /// The officer whom it is about.
+    pub about: Option<String>,
     /// Did this officer ask for it, or is it about the own account? Then another supervisor decides.
     pub own: bool,
     /// [`Asked`]'s hash, which the answer must name.
@@ -428,15 +539,31 @@ pub async fn waiting(state: &AppState, officer: OfficerId) -> Result<Vec<Waiting
         let requests = rights.approvals().requests.iter();
         requests
             .filter(|(_, request)| request.is_open(now))
-            .map(|(index, request)| Waiting {
-                request: *index,
-                kind: request.kind,
-                at: request.at,
-                by: request.by.clone(),
-                subject: request.subject,
-                own: request.by == officer || request.officer.as_ref() == Some(&officer),
-                content: request.content.clone(),
+            .map(|(index, request)| request.waits(*index, &officer))
+            .collect()
+    }))
+}
+
+/// The requests about one person that wait, and those that were declined in the last 24 hours (`true`), oldest first.
+///
+/// # Errors
+/// The database failed.
+pub async fn about_person(
+    state: &AppState,
+    officer: OfficerId,
+    subject: SubjectId,
+) -> Result<Vec<(Waiting, bool)>, StoreError> {
+    ledger::catch_up(state).await?;
+    let (now, officer) = (state.clock.now(), officer.to_string());
+    Ok(state.rights(|rights| {
+        let requests = rights.approvals().requests.iter();
+        requests
+            .filter(|(_, request)| {
+                let declined = matches!(request.answer, Some((_, false)));
+                request.subject == Some(subject)
+                    && (request.is_open(now) || declined && lasts(request.at, ASKED_MS, now))
             })
+            .map(|(index, request)| (request.waits(*index, &officer), !request.is_open(now)))
             .collect()
     }))
 }
@@ -467,6 +594,34 @@ pub struct Shown {
     pub what: String,
     /// Why.
     pub reason: String,
+    /// Is it done by the server when it is approved?
+    pub does: bool,
+    /// Does it hold already, so that it is only confirmed?
+    pub holds: bool,
+}
+
+/// The sealed detail of a request, which must be exactly what the request's entry is bound to; the words must be those of the act.
+async fn opened(state: &AppState, waiting: &Waiting) -> Result<Detail, ApprovalError> {
+    let detail = audit::detail(state, waiting.request).await?;
+    let detail = detail.ok_or(ApprovalError::Unknown)?;
+    let detail: Detail = serde_json::from_slice(&detail).map_err(audit::refused)?;
+    let asked = Asked {
+        kind: waiting.kind,
+        subject: waiting.subject,
+        officer: match waiting.about.as_deref().map(str::parse) {
+            Some(Ok(officer)) => Some(officer),
+            Some(Err(_)) => return Err(ApprovalError::Changed),
+            None => None,
+        },
+        what: detail.what.clone(),
+        reason: detail.reason.clone(),
+    };
+    let words = detail.act.as_ref().zip(waiting.subject);
+    let same_words = words.is_none_or(|(act, subject)| act.words(subject) == detail.what);
+    if !same_words || asked.content(state, detail.act.as_ref())? != waiting.content {
+        return Err(ApprovalError::Changed);
+    }
+    Ok(detail)
 }
 
 /// Opens a request for an officer; the look is in the log before anything is shown.
@@ -489,20 +644,30 @@ pub async fn look(
         ..audit::entry("consultation", state.clock.now())?
     };
     audit::record(state, entry).await?;
-    let detail = audit::detail(state, request).await?;
-    let detail = detail.ok_or(ApprovalError::Unknown)?;
-    let detail: Detail = serde_json::from_slice(&detail).map_err(audit::refused)?;
+    let detail = opened(state, &waiting).await?;
     Ok(Shown {
         waiting,
         what: detail.what,
         reason: detail.reason,
+        does: detail.act.is_some(),
+        holds: detail.act.is_some_and(|act| act.at_once()),
     })
 }
 
-/// A supervisor's answer to exactly what was shown.
+/// What an answer came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decided {
+    /// The answer's entry.
+    pub index: u64,
+    /// The entry of what was done with it.
+    pub done: Option<u64>,
+}
+
+/// A supervisor's answer to exactly what was shown. Where the request carries an act, an approval does it in the same transaction: both
+/// stand in the log, or neither does and the request still waits.
 ///
 /// # Errors
-/// See [`ApprovalError`]; nothing was decided.
+/// See [`ApprovalError`]; nothing was decided or done.
 pub async fn decide(
     state: &AppState,
     session: &Session,
@@ -510,7 +675,7 @@ pub async fn decide(
     content: &str,
     approve: bool,
     reason: &str,
-) -> Result<u64, ApprovalError> {
+) -> Result<Decided, ApprovalError> {
     session.must(sallyport_domain::Act::DecideChange)?;
     let now = state.clock.now();
     session.fresh(now)?;
@@ -519,7 +684,7 @@ pub async fn decide(
     if !approve && reason.is_empty() {
         return Err(ApprovalError::NoReason);
     }
-    let write = state.store.write().await?;
+    let mut write = state.store.write().await?;
     let asked = one(state, session.officer, request).await?;
     if asked.content != content {
         return Err(ApprovalError::Changed);
@@ -527,21 +692,56 @@ pub async fn decide(
     if asked.own {
         return Err(ApprovalError::Own);
     }
-    let kind = if approve {
-        "approval_given"
-    } else {
-        "approval_declined"
+    let detail = opened(state, &asked).await?;
+    let answer = |kind: &str| {
+        Ok::<_, AuditError>(Entry {
+            actor: Some(session.officer.to_string()),
+            subject: asked.subject.map(|id| id.to_string()),
+            about: Some(request.to_string()),
+            decision: Some(asked.kind.code().to_owned()),
+            content: Some(asked.content.clone()),
+            ..audit::entry(kind, now)?
+        })
     };
-    let entry = Entry {
-        actor: Some(session.officer.to_string()),
-        subject: asked.subject.map(|id| id.to_string()),
-        about: Some(request.to_string()),
-        decision: Some(asked.kind.code().to_owned()),
-        content: Some(asked.content),
-        ..audit::entry(kind, now)?
+    let said = Some(reason.as_bytes()).filter(|reason| !reason.is_empty());
+    if !approve {
+        let index = audit::finish(state, write, answer("approval_declined")?, said).await?;
+        return Ok(Decided { index, done: None });
+    }
+    let index = audit::append(state, &mut write, answer("approval_given")?, said).await?;
+    let Some((act, subject)) = detail.act.as_ref().zip(asked.subject) else {
+        write.commit().await?;
+        state.logged_at(now);
+        return Ok(Decided { index, done: None });
     };
-    let detail = Some(reason.as_bytes()).filter(|reason| !reason.is_empty());
-    Ok(audit::finish(state, write, entry, detail).await?)
+    audit::append(state, &mut write, answer("approval_used")?, None).await?;
+    let officer = session.officer.to_string();
+    let by = By {
+        actor: &asked.by,
+        second: Some(&officer),
+    };
+    match act
+        .carry_out(state, &mut write, subject, by, &detail.reason)
+        .await
+    {
+        Ok(done) => {
+            write.commit().await?;
+            state.logged_at(now);
+            act.committed(state, subject);
+            ledger::catch_up(state).await?;
+            let done = Some(done);
+            Ok(Decided { index, done })
+        }
+        Err(error) => {
+            // The alarm needs the writer's seat.
+            drop(write);
+            if let ProposalError::Registry(RegistryError::NotInLog) = &error {
+                let wrong = "its status, legal basis, custody or visits are not what the log says";
+                ledger::alarm(state, "subject", &subject.to_string(), wrong).await?;
+            }
+            Err(ApprovalError::NotDone(Box::new(error)))
+        }
+    }
 }
 
 /// Does a link for this role need a second person? All but a gate officer's do.

@@ -79,6 +79,35 @@ pub(crate) fn refused(error: impl std::fmt::Display) -> AuditError {
     AuditError::Refused(error.to_string())
 }
 
+/// Who did something: one person, or whoever proposed it and the second one who approved it.
+#[derive(Debug, Clone, Copy)]
+pub struct By<'a> {
+    /// Who acted, or proposed it.
+    pub actor: &'a str,
+    /// Who approved it.
+    pub second: Option<&'a str>,
+}
+
+impl<'a> By<'a> {
+    /// One person.
+    #[must_use]
+    pub const fn one(actor: &'a str) -> Self {
+        Self {
+            actor,
+            second: None,
+        }
+    }
+
+    /// The same entry with both names in it.
+    pub(crate) fn sign(self, entry: Entry) -> Entry {
+        Entry {
+            actor: Some(self.actor.to_owned()),
+            actor2: self.second.map(str::to_owned),
+            ..entry
+        }
+    }
+}
+
 /// A new entry of this kind, with an event id of its own.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 use sallyport_domain::{Act, ConsultReason, OfficerId, SubjectId, Timestamp};
 
 use crate::audit::{self, AuditError};
+use crate::enrolments::ledger;
 use crate::officers::{self, OfficerError, Session};
 use crate::registry;
 use crate::sealing::{self, Place};
@@ -101,6 +102,12 @@ impl Given {
         })
     }
 
+    /// Does the person ask what is kept?
+    #[must_use]
+    pub fn is_own_request(&self) -> bool {
+        self.reason == ConsultReason::OwnRequest
+    }
+
     /// As it stands in the log.
     #[must_use]
     pub fn text(&self) -> String {
@@ -192,6 +199,48 @@ pub async fn consult(
     Ok(())
 }
 
+/// What an officer opened with a reason, and which.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The reason as it stands in the log.
+    pub reason: String,
+}
+
+impl Opened {
+    /// Did the person ask what is kept?
+    #[must_use]
+    pub fn is_own_request(&self) -> bool {
+        self.reason.split(' ').next() == Some(ConsultReason::OwnRequest.code())
+    }
+}
+
+/// What this officer opened with a reason in the last quarter of an hour. The log says so: a row that somebody wrote into the database
+/// opens nothing.
+///
+/// # Errors
+/// The database failed.
+pub async fn opened(
+    state: &AppState,
+    session: &Session,
+    about: &str,
+) -> Result<Option<Opened>, ConsultError> {
+    let Some(index) = state.store.consulted(session.officer, about).await? else {
+        return Ok(None);
+    };
+    let now = state.clock.now();
+    let officer = session.officer.to_string();
+    let entry = ledger::entry_of(state, index, "consultation").await?;
+    Ok(entry
+        .filter(|entry| {
+            let age = now.millis_since(Timestamp::from_micros(entry.time));
+            entry.actor.as_ref() == Some(&officer)
+                && entry.about.as_deref() == Some(about)
+                && (0..=OPEN_MS).contains(&age)
+        })
+        .and_then(|entry| entry.reason)
+        .map(|reason| Opened { reason }))
+}
+
 /// Did this officer open it with a reason in the last quarter of an hour?
 ///
 /// # Errors
@@ -201,12 +250,11 @@ pub async fn is_open(
     session: &Session,
     about: &str,
 ) -> Result<bool, ConsultError> {
-    let at = state.store.consulted_at(session.officer, about).await?;
-    Ok(at.is_some_and(|at| (0..=OPEN_MS).contains(&state.clock.now().millis_since(at))))
+    Ok(opened(state, session, about).await?.is_some())
 }
 
 /// Lives one of these people in a wing that the officer has nothing to do with?
-async fn is_outside(
+pub(crate) async fn is_outside(
     state: &AppState,
     officer: OfficerId,
     people: &[SubjectId],

@@ -181,6 +181,7 @@ impl From<RegistryError> for Refusal {
             }
             RegistryError::Busy
             | RegistryError::ProfileChanged
+            | RegistryError::Held
             | RegistryError::UnderReview
             | RegistryError::NotInLog
             | RegistryError::Changed

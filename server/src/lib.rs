@@ -38,6 +38,7 @@ pub mod post;
 pub mod presence;
 pub mod profiles;
 pub mod promises;
+pub mod proposals;
 pub mod records;
 pub mod refusals;
 pub mod registry;

@@ -30,6 +30,7 @@ use sallyport_server::approvals::{Asked, Kind};
 use sallyport_server::clock::SystemClock;
 use sallyport_server::config::Config;
 use sallyport_server::keys;
+use sallyport_server::proposals::{self, Proposed};
 use sallyport_server::state::AppState;
 use sallyport_server::{
     approvals, consultations, demographics, gates, hardening, installation, officers, registry,
@@ -236,7 +237,7 @@ enum Registry {
     Record(record_commands::Record),
     #[command(flatten)]
     Merging(merge_commands::Merging),
-    /// Change whether a person may pass.
+    /// Change whether a person may pass. A supervisor approves it first, unless it only suspends or bans somebody who is active.
     Status {
         /// Who.
         subject: SubjectId,
@@ -246,6 +247,8 @@ enum Registry {
         /// Why; kept sealed beside the log entry.
         #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
+        #[command(flatten)]
+        second: Second,
         #[command(flatten)]
         data: Data,
     },
@@ -653,10 +656,15 @@ async fn people(command: Registry) -> anyhow::Result<()> {
             subject,
             status,
             reason,
+            second,
             data,
         } => {
-            let index =
-                registry::set_status(&open(&data).await?, subject, status, ACTOR, &reason).await?;
+            let state = open(&data).await?;
+            let change = proposals::of_status(&state, subject, status).await?;
+            if !change.at_once() {
+                approved(&state, &change.asked(subject, &reason), &second).await?;
+            }
+            let index = registry::set_status(&state, subject, status, ACTOR, &reason).await?;
             println!("{subject} is now {}; log entry {index}.", status.code());
         }
         Registry::Wing {
@@ -766,15 +774,7 @@ async fn people(command: Registry) -> anyhow::Result<()> {
             data,
         } => {
             let state = open(&data).await?;
-            let asked = Asked {
-                kind: Kind::Removal,
-                subject: Some(subject),
-                officer: None,
-                what: format!(
-                    "Remove {subject} with all references, the keys that open them, and what the log has sealed about this person."
-                ),
-                reason,
-            };
+            let asked = Proposed::Removal.asked(subject, &reason);
             approved(&state, &asked, &second).await?;
             let index = registry::remove(&state, subject, ACTOR).await?;
             println!(

@@ -232,6 +232,17 @@ async fn stands(
     })
 }
 
+/// Is this record what the log says: status, legal basis, custody and visits?
+pub(crate) async fn genuine(
+    state: &AppState,
+    row: &SubjectRow,
+    subject: &Subject,
+) -> Result<bool, RegistryError> {
+    let record = &subject.record;
+    Ok(rights::status_stands(state, row.id, record.status).await?
+        && stands(state, row, &record.details).await?)
+}
+
 fn apply(subject: &mut Subject, set: &Set) -> Result<(), RecordError> {
     let category = subject.record.category;
     let details = &mut subject.record.details;
@@ -390,8 +401,7 @@ pub async fn view(state: &AppState, id: SubjectId) -> Result<View, RecordError> 
         .await?
         .ok_or(RegistryError::Unknown)?;
     let subject = registry::open_record(state, &row)?;
-    let status = rights::status_stands(state, id, subject.record.status).await?;
-    if !status || !stands(state, &row, &subject.record.details).await? {
+    if !genuine(state, &row, &subject).await? {
         let wrong = "its status, legal basis, custody or visits are not what the log says";
         ledger::alarm(state, "subject", &id.to_string(), wrong).await?;
         return Err(RegistryError::NotInLog.into());

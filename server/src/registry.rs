@@ -10,7 +10,7 @@ use sallyport_transparency::Entry;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::audit::{self, AuditError};
+use crate::audit::{self, AuditError, By};
 use crate::enrolments::{self, ledger};
 use crate::keys::{KeyError, Purpose};
 use crate::records::Details;
@@ -71,6 +71,11 @@ pub enum RegistryError {
         "the jurisdiction profile in the database is not the one that the log names; somebody changed the database by hand. Keep it for the investigation, and set the right profile: sallyport-server profile set"
     )]
     ProfileChanged,
+    /// A legal hold stands.
+    #[error(
+        "a legal hold stands about this person, so nothing is removed; it must be lifted first, which needs a second person too"
+    )]
+    Held,
     /// Enrolments wait for an officer.
     #[error("enrolments are under review; have them decided first, then run it again")]
     UnderReview,
@@ -519,25 +524,36 @@ pub async fn set_status(
     reason: &str,
 ) -> Result<u64, RegistryError> {
     let mut write = state.store.write().await?;
+    let index = set_status_in(state, &mut write, id, status, By::one(actor), reason).await?;
+    write.commit().await?;
+    state.logged_at(state.clock.now());
+    // From here on an older record that somebody puts back is worth nothing.
+    ledger::catch_up(state).await?;
+    Ok(index)
+}
+
+/// The same inside a transaction of the caller's.
+pub(crate) async fn set_status_in(
+    state: &AppState,
+    write: &mut Write<'_>,
+    id: SubjectId,
+    status: SubjectStatus,
+    by: By<'_>,
+    reason: &str,
+) -> Result<u64, RegistryError> {
     let row = write.subject(id).await?.ok_or(RegistryError::Unknown)?;
     not_merged(state, id).await?;
     let key = subject_key(state, &row)?;
     let mut record = open_record(state, &row)?.record;
     record.status = status;
     let sealed = seal_record(state, &key, id, &record)?;
-    let now = state.clock.now();
     let entry = Entry {
-        actor: Some(actor.to_owned()),
         subject: Some(id.to_string()),
         decision: Some(status.code().to_owned()),
-        ..audit::entry("subject_status", now)?
+        ..by.sign(audit::entry("subject_status", state.clock.now())?)
     };
-    let index = ledger::append(state, &mut write, entry, Some(reason.trim())).await?;
+    let index = ledger::append(state, write, entry, Some(reason.trim())).await?;
     write.subject_update(id, sealed).await?;
-    write.commit().await?;
-    state.logged_at(now);
-    // From here on an older record that somebody puts back is worth nothing.
-    ledger::catch_up(state).await?;
     Ok(index)
 }
 
@@ -571,7 +587,7 @@ pub(crate) async fn take_away(
     state: &AppState,
     write: &mut Write<'_>,
     id: SubjectId,
-    actor: &str,
+    by: By<'_>,
 ) -> Result<Vec<SubjectId>, RegistryError> {
     not_merged(state, id).await?;
     let merged = ledger::merged(state, id).await.into_keys();
@@ -579,7 +595,7 @@ pub(crate) async fn take_away(
     for one in std::iter::once(id).chain(merged) {
         if write.subject_delete(one).await? {
             write.documents_delete(one).await?;
-            retention::pictures_of(state, write, one, actor).await?;
+            retention::pictures_of(state, write, one, by).await?;
             gone.push(one);
         }
     }
@@ -592,26 +608,46 @@ pub(crate) async fn take_away(
 /// See [`RegistryError`]; nothing was removed.
 pub async fn remove(state: &AppState, id: SubjectId, actor: &str) -> Result<u64, RegistryError> {
     let mut write = state.store.write().await?;
-    let gone = take_away(state, &mut write, id, actor).await?;
-    let now = state.clock.now();
+    let index = remove_in(state, &mut write, id, By::one(actor)).await?;
+    write.commit().await?;
+    state.logged_at(state.clock.now());
+    forget(state, id);
+    Ok(index)
+}
+
+/// The same inside a transaction of the caller's, who calls [`forget`] after it. A legal hold keeps the person: it is lifted first.
+pub(crate) async fn remove_in(
+    state: &AppState,
+    write: &mut Write<'_>,
+    id: SubjectId,
+    by: By<'_>,
+) -> Result<u64, RegistryError> {
+    ledger::catch_up(state).await?;
+    if ledger::life(state, id)
+        .await
+        .is_some_and(|life| !life.holds.is_empty())
+    {
+        return Err(RegistryError::Held);
+    }
+    let gone = take_away(state, write, id, by).await?;
     let mut first = None;
     for one in &gone {
         let entry = Entry {
-            actor: Some(actor.to_owned()),
             subject: Some(one.to_string()),
             about: (*one != id).then(|| id.to_string()),
             decision: Some("removed".to_owned()),
-            ..audit::entry("subject_removed", now)?
+            ..by.sign(audit::entry("subject_removed", state.clock.now())?)
         };
-        let index = audit::append(state, &mut write, entry, None).await?;
+        let index = audit::append(state, write, entry, None).await?;
         first.get_or_insert(index);
         write.registry_changed(*one).await?;
     }
-    let index = first.ok_or(RegistryError::Unknown)?;
-    write.commit().await?;
-    state.logged_at(now);
+    first.ok_or(RegistryError::Unknown)
+}
+
+/// Takes a removed person's templates out of this server's memory; others follow the registry's changes.
+pub(crate) fn forget(state: &AppState, id: SubjectId) {
     if let Ok(mut gallery) = state.gallery.write() {
         gallery.remove_subject(id);
     }
-    Ok(index)
 }

@@ -11,8 +11,9 @@ use sallyport_domain::{
     DataKind, Due, LifeEvents, Modality, Profile, ReferenceId, SubjectId, Timestamp, TransactionId,
 };
 use sallyport_transparency::Entry;
+use serde::{Deserialize, Serialize};
 
-use crate::audit::{self, AuditError};
+use crate::audit::{self, AuditError, By};
 use crate::clock::random;
 use crate::enrolments::ledger;
 use crate::profiles;
@@ -138,7 +139,8 @@ impl From<AuditError> for RetentionError {
 }
 
 /// Something from which terms are counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// Release from custody.
     Released,
@@ -179,25 +181,28 @@ fn checked(reason: &str) -> Result<&str, RetentionError> {
     Ok(reason)
 }
 
+/// An entry about a person who is in the registry, with its reason sealed beside it.
 async fn about_person(
     state: &AppState,
+    write: &mut Write<'_>,
     subject: SubjectId,
     entry: Entry,
     reason: &str,
 ) -> Result<u64, RetentionError> {
-    let time = Timestamp::from_micros(entry.time);
     let entry = Entry {
         subject: Some(subject.to_string()),
         ..entry
     };
-    let mut write = state.store.write().await?;
     if write.subject(subject).await?.is_none() {
         return Err(RegistryError::Unknown.into());
     }
-    let index = audit::append(state, &mut write, entry, Some(reason.as_bytes())).await?;
+    Ok(audit::append(state, write, entry, Some(reason.as_bytes())).await?)
+}
+
+async fn commit(state: &AppState, write: Write<'_>) -> Result<(), RetentionError> {
     write.commit().await?;
-    state.logged_at(time);
-    Ok(index)
+    state.logged_at(state.clock.now());
+    Ok(())
 }
 
 /// Records something from which terms are counted; returns the log entry.
@@ -212,18 +217,33 @@ pub async fn record(
     reason: &str,
     actor: &str,
 ) -> Result<u64, RetentionError> {
+    let mut write = state.store.write().await?;
+    let by = By::one(actor);
+    let index = record_in(state, &mut write, subject, (event, at), reason, by).await?;
+    commit(state, write).await?;
+    Ok(index)
+}
+
+/// The same inside a transaction of the caller's.
+pub(crate) async fn record_in(
+    state: &AppState,
+    write: &mut Write<'_>,
+    subject: SubjectId,
+    (event, at): (Event, Timestamp),
+    reason: &str,
+    by: By<'_>,
+) -> Result<u64, RetentionError> {
     let reason = checked(reason)?;
     let now = state.clock.now();
     if at > now {
         return Err(RetentionError::Future);
     }
     let entry = Entry {
-        actor: Some(actor.to_owned()),
         decision: Some(event.code().to_owned()),
         reason: Some(at.to_rfc3339_seconds()),
-        ..audit::entry("subject_event", now)?
+        ..by.sign(audit::entry("subject_event", now)?)
     };
-    about_person(state, subject, entry, reason).await
+    about_person(state, write, subject, entry, reason).await
 }
 
 /// Places a legal hold: nothing lawful to keep is deleted while it stands. Returns its name.
@@ -236,17 +256,30 @@ pub async fn hold(
     reason: &str,
     actor: &str,
 ) -> Result<String, RetentionError> {
+    let mut write = state.store.write().await?;
+    let (name, _) = hold_in(state, &mut write, subject, reason, By::one(actor)).await?;
+    commit(state, write).await?;
+    Ok(name)
+}
+
+/// The same inside a transaction of the caller's; returns the log entry, too.
+pub(crate) async fn hold_in(
+    state: &AppState,
+    write: &mut Write<'_>,
+    subject: SubjectId,
+    reason: &str,
+    by: By<'_>,
+) -> Result<(String, u64), RetentionError> {
     let reason = checked(reason)?;
     let now = state.clock.now();
     let name = TransactionId::new(now, random().map_err(|_| AuditError::Random)?).to_string();
     let entry = Entry {
-        actor: Some(actor.to_owned()),
         about: Some(name.clone()),
         decision: Some("placed".to_owned()),
-        ..audit::entry("legal_hold", now)?
+        ..by.sign(audit::entry("legal_hold", now)?)
     };
-    about_person(state, subject, entry, reason).await?;
-    Ok(name)
+    let index = about_person(state, write, subject, entry, reason).await?;
+    Ok((name, index))
 }
 
 /// Lifts a legal hold.
@@ -260,6 +293,22 @@ pub async fn lift(
     reason: &str,
     actor: &str,
 ) -> Result<u64, RetentionError> {
+    let mut write = state.store.write().await?;
+    let by = By::one(actor);
+    let index = lift_in(state, &mut write, subject, name, reason, by).await?;
+    commit(state, write).await?;
+    Ok(index)
+}
+
+/// The same inside a transaction of the caller's.
+pub(crate) async fn lift_in(
+    state: &AppState,
+    write: &mut Write<'_>,
+    subject: SubjectId,
+    name: &str,
+    reason: &str,
+    by: By<'_>,
+) -> Result<u64, RetentionError> {
     let reason = checked(reason)?;
     ledger::catch_up(state).await?;
     let life = ledger::life(state, subject).await.unwrap_or_default();
@@ -267,12 +316,11 @@ pub async fn lift(
         return Err(RetentionError::NoHold);
     }
     let entry = Entry {
-        actor: Some(actor.to_owned()),
         about: Some(name.to_owned()),
         decision: Some("lifted".to_owned()),
-        ..audit::entry("legal_hold", state.clock.now())?
+        ..by.sign(audit::entry("legal_hold", state.clock.now())?)
     };
-    about_person(state, subject, entry, reason).await
+    about_person(state, write, subject, entry, reason).await
 }
 
 /// Everything kept about one person, by the profile. An error of this person stops nobody else's.
@@ -442,7 +490,7 @@ async fn delete_pictures(
     actor: &str,
 ) -> Result<usize, RegistryError> {
     let mut write = state.store.write().await?;
-    let deleted = note_deleted(state, &mut write, passages, None, actor).await?;
+    let deleted = note_deleted(state, &mut write, passages, None, By::one(actor)).await?;
     if deleted > 0 {
         write.commit().await?;
         state.logged_at(state.clock.now());
@@ -456,7 +504,7 @@ async fn note_deleted(
     write: &mut Write<'_>,
     passages: &[TransactionId],
     of: Option<SubjectId>,
-    actor: &str,
+    by: By<'_>,
 ) -> Result<usize, RegistryError> {
     let mut deleted = Vec::new();
     for passage in passages {
@@ -473,13 +521,12 @@ async fn note_deleted(
         None => state.profile().profile.unrecognised().source.clone(),
     };
     let entry = Entry {
-        actor: Some(actor.to_owned()),
         subject: of.map(|id| id.to_string()),
         decision: Some(ledger::PASSAGE_PICTURES.to_owned()),
         reason: Some(source),
         policy: Some(label(state)),
         references: deleted,
-        ..audit::entry("retention_deleted", state.clock.now())?
+        ..by.sign(audit::entry("retention_deleted", state.clock.now())?)
     };
     audit::append(state, write, entry, None).await?;
     Ok(count)
@@ -494,7 +541,7 @@ pub(crate) async fn pictures_of(
     state: &AppState,
     write: &mut Write<'_>,
     id: SubjectId,
-    actor: &str,
+    by: By<'_>,
 ) -> Result<(), RegistryError> {
     let passages: Vec<TransactionId> = ledger::pictured(state)
         .await
@@ -503,7 +550,7 @@ pub(crate) async fn pictures_of(
         .map(|one| one.passage)
         .collect();
     for some in passages.chunks(PICTURES_AT_ONCE) {
-        note_deleted(state, write, some, Some(id), actor).await?;
+        note_deleted(state, write, some, Some(id), by).await?;
     }
     Ok(())
 }
@@ -608,7 +655,7 @@ async fn erase(
 ) -> Result<bool, RegistryError> {
     let now = state.clock.now();
     let mut write = state.store.write().await?;
-    let gone = registry::take_away(state, &mut write, id, actor).await?;
+    let gone = registry::take_away(state, &mut write, id, By::one(actor)).await?;
     let mut last = None;
     for one in &gone {
         let entry = Entry {

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use sallyport_domain::{Due, SubjectCategory, SubjectId, Timestamp};
 use sallyport_server::approvals::{Asked, Kind};
+use sallyport_server::proposals::Proposed;
 use sallyport_server::retention::{self, Event, Item, Picture};
 use sallyport_server::{audit, profiles};
 
@@ -19,23 +20,25 @@ pub(super) enum Retention {
     Run(Data),
     /// Exit with an error when anything is kept longer than a day after it was due.
     Check(Data),
-    /// Record something from which terms are counted.
+    /// Record something from which terms are counted. A supervisor approves it first.
     Event {
         /// Who.
         subject: SubjectId,
         /// released, employment_ended, deletion_requested or last_visit.
         #[arg(value_parser = event)]
         event: Event,
-        /// When, such as 2026-11-23T22:00:00Z; without it, now.
+        /// When, such as 2026-11-23T22:00:00Z; without it, today.
         #[arg(long, value_parser = moment)]
         at: Option<Timestamp>,
         /// Why; kept sealed beside the log entry.
         #[arg(long)]
         reason: String,
         #[command(flatten)]
+        second: Second,
+        #[command(flatten)]
         data: Data,
     },
-    /// Place a legal hold: nothing that was lawful to keep about this person is deleted while it stands.
+    /// Place a legal hold: nothing that was lawful to keep about this person is deleted while it stands. A supervisor approves it first.
     Hold {
         /// Who.
         subject: SubjectId,
@@ -43,9 +46,11 @@ pub(super) enum Retention {
         #[arg(long)]
         reason: String,
         #[command(flatten)]
+        second: Second,
+        #[command(flatten)]
         data: Data,
     },
-    /// Lift a legal hold.
+    /// Lift a legal hold. A supervisor approves it first.
     Lift {
         /// Who.
         subject: SubjectId,
@@ -54,6 +59,8 @@ pub(super) enum Retention {
         /// Why; kept sealed beside the log entry.
         #[arg(long)]
         reason: String,
+        #[command(flatten)]
+        second: Second,
         #[command(flatten)]
         data: Data,
     },
@@ -167,33 +174,49 @@ pub(super) async fn run(command: Retention) -> anyhow::Result<()> {
             event,
             at,
             reason,
+            second,
             data,
         } => {
             let state = open(&data).await?;
-            let at = at.unwrap_or_else(|| state.clock.now());
+            // A day, so that the same command is the same request.
+            let at = at.unwrap_or_else(|| day_of(state.clock.now()));
+            let change = Proposed::Event { event, at };
+            approved(&state, &change.asked(subject, &reason), &second).await?;
             let index = retention::record(&state, subject, event, at, &reason, ACTOR).await?;
             println!("{}: log entry {index}.", event.code());
         }
         Retention::Hold {
             subject,
             reason,
+            second,
             data,
         } => {
-            let name = retention::hold(&open(&data).await?, subject, &reason, ACTOR).await?;
+            let state = open(&data).await?;
+            approved(&state, &Proposed::Hold.asked(subject, &reason), &second).await?;
+            let name = retention::hold(&state, subject, &reason, ACTOR).await?;
             println!("{name}");
         }
         Retention::Lift {
             subject,
             hold,
             reason,
+            second,
             data,
         } => {
             let state = open(&data).await?;
+            let change = Proposed::Lift { hold: hold.clone() };
+            approved(&state, &change.asked(subject, &reason), &second).await?;
             let index = retention::lift(&state, subject, &hold, &reason, ACTOR).await?;
             println!("Lifted: log entry {index}.");
         }
     }
     Ok(())
+}
+
+/// The beginning of a day, UTC.
+fn day_of(at: Timestamp) -> Timestamp {
+    const DAY_US: i64 = 24 * 3_600 * 1_000_000;
+    Timestamp::from_micros(at.as_micros().div_euclid(DAY_US) * DAY_US)
 }
 
 pub(super) async fn profile(command: ProfileCommand) -> anyhow::Result<()> {

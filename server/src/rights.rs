@@ -22,7 +22,7 @@ use crate::store::officers::{OfficerRow, SessionRow};
 pub(crate) const WAITS: &str = "waits_for_approval";
 
 /// Kinds that matter here, as they stand in an entry.
-pub(crate) const KINDS: [&[u8]; 26] = [
+pub(crate) const KINDS: [&[u8]; 28] = [
     b"\"kind\":\"officer_created\"",
     b"\"kind\":\"officer_renewed\"",
     b"\"kind\":\"officer_password\"",
@@ -38,6 +38,8 @@ pub(crate) const KINDS: [&[u8]; 26] = [
     b"\"kind\":\"gate_key_ended\"",
     b"\"kind\":\"gate_approved\"",
     b"\"kind\":\"subject_status\"",
+    b"\"kind\":\"subject_removed\"",
+    b"\"kind\":\"subject_erased\"",
     b"\"kind\":\"approval_asked\"",
     b"\"kind\":\"approval_given\"",
     b"\"kind\":\"approval_declined\"",
@@ -97,11 +99,18 @@ impl Rights {
             self.take_account(kind, entry);
         } else if kind.starts_with("gate_") {
             self.take_gate(kind, entry);
-        } else if kind == "subject_status"
-            && let Some(subject) = entry.subject.as_deref().and_then(|id| id.parse().ok())
-            && let Some(status) = &entry.decision
-        {
-            self.statuses.insert(subject, status.clone());
+        } else if let Some(subject) = entry.subject.as_deref().and_then(|id| id.parse().ok()) {
+            match (kind, &entry.decision) {
+                ("subject_status", Some(status)) => {
+                    self.statuses.insert(subject, status.clone());
+                }
+                // What was asked for about the person goes with the person.
+                ("subject_removed" | "subject_erased", _) => {
+                    self.statuses.remove(&subject);
+                    self.approvals.forget(subject);
+                }
+                _ => {}
+            }
         }
     }
 

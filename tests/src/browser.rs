@@ -153,6 +153,52 @@ impl Browser {
         std::fs::write(path, png).with_context(|| format!("writing {}", path.display()))
     }
 
+    /// Shows pages in dark or light colours from now on.
+    ///
+    /// # Errors
+    /// The browser failed.
+    pub async fn colours(&self, dark: bool) -> anyhow::Result<()> {
+        self.client
+            .issue_cmd(Colours { dark })
+            .await
+            .map(drop)
+            .context("choosing colours")
+    }
+
+    /// Makes the window this wide, and as high as the page needs.
+    ///
+    /// # Errors
+    /// The browser failed.
+    pub async fn width(&self, width: u32) -> anyhow::Result<()> {
+        self.client.set_window_size(width, 900).await?;
+        let script = "return Math.max(900, document.documentElement.scrollHeight + 160)";
+        let height = self.client.execute(script, vec![]).await?;
+        let height = height
+            .as_u64()
+            .and_then(|height| u32::try_from(height).ok());
+        let height = height.context("the page has a height")?;
+        Ok(self
+            .client
+            .set_window_size(width, height.min(6_000))
+            .await?)
+    }
+
+    /// What does not fit the window: the page itself, or a navigation that needs more than one line.
+    ///
+    /// # Errors
+    /// The browser failed.
+    pub async fn overflows(&self) -> anyhow::Result<Vec<String>> {
+        let script = "const bad = [];
+            const root = document.documentElement;
+            if (root.scrollWidth > root.clientWidth) bad.push(`the page is ${root.scrollWidth} wide in ${root.clientWidth}`);
+            const bar = document.querySelector('header.bar');
+            const lines = new Set([...document.querySelectorAll('nav a')].map(link => Math.round(link.getBoundingClientRect().top)));
+            if (root.clientWidth >= 1200 && (lines.size > 1 || bar.getBoundingClientRect().height > 90)) bad.push(`the navigation has ${lines.size} lines`);
+            return bad;";
+        let found = self.client.execute(script, vec![]).await?;
+        serde_json::from_value(found).context("what does not fit")
+    }
+
     /// Runs axe-core with the WCAG 2.2 AA rules; returns one line for each violation.
     ///
     /// # Errors
@@ -172,6 +218,28 @@ impl Browser {
             .await
             .context("running axe-core")?;
         serde_json::from_value(found).context("axe-core's answer")
+    }
+}
+
+/// Chromium's own command to emulate a preference for colours.
+#[derive(Debug)]
+struct Colours {
+    dark: bool,
+}
+
+impl WebDriverCompatibleCommand for Colours {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        let session = session.unwrap_or_default();
+        base.join(&format!("session/{session}/goog/cdp/execute"))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        let value = if self.dark { "dark" } else { "light" };
+        let body = json!({
+            "cmd": "Emulation.setEmulatedMedia",
+            "params": { "features": [{ "name": "prefers-color-scheme", "value": value }] },
+        });
+        (Method::POST, Some(body.to_string()))
     }
 }
 

@@ -77,6 +77,18 @@ const ROUTES: &[(&str, Need)] = &[
         "POST /passages/{id}/review",
         Need::Any(&[Act::ReviewPassage]),
     ),
+    ("GET /people", Need::Any(&[Act::ConsultSubject])),
+    ("POST /people", Need::Any(&[Act::ConsultSubject])),
+    ("GET /people/{id}", Need::Any(&[Act::ConsultSubject])),
+    ("POST /people/{id}", Need::Any(&[Act::ConsultSubject])),
+    (
+        "GET /people/{id}/statement",
+        Need::Any(&[Act::ConsultSubject]),
+    ),
+    (
+        "POST /people/{id}/propose",
+        Need::Any(&[Act::ProposeChange]),
+    ),
     ("GET /consultations", Need::Any(&[Act::DecideChange])),
     ("POST /consultations/raise", Need::Any(&[Act::DecideChange])),
     (
@@ -142,9 +154,10 @@ pub fn need(method: &str, path: &str) -> Option<Need> {
 }
 
 /// Pages of the navigation; the officer's own account is behind the name. Path, its words, and its name in [`super::view::Page::current`].
-const PAGES: [(&str, &str, &str); 8] = [
+const PAGES: [(&str, &str, &str); 9] = [
     ("/", "Live", "live"),
     ("/enrolments", "Enrolments", "enrolments"),
+    ("/people", "People", "people"),
     ("/log", "Audit log", "log"),
     ("/gates", "Gates", "gates"),
     ("/consultations", "Consultations", "consultations"),

@@ -1,18 +1,22 @@
-//! What waits for a second person. Supervisors decide here about what was asked for at the server.
+//! What waits for a second person. Supervisors decide here about what was asked for at the server or proposed in the console.
 
 use askama::Template;
 use axum::Form;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
+use sallyport_domain::SubjectId;
 use serde::Deserialize;
 
 use super::guard::{Officer, check_csrf};
 use super::pages::{Trouble, parsed};
-use super::view::{Page, date_and_time, html};
-use crate::approvals::{self, ApprovalError, Waiting};
-use crate::officers::{OfficerError, Session};
+use super::view::{Page, date_and_time, display_name, html};
+use crate::approvals::{self, ApprovalError, Decided, Waiting};
+use crate::consultations;
+use crate::officers::{self, OfficerError, Session};
+use crate::proposals::ProposalError;
 use crate::refusals;
+use crate::registry::RegistryError;
 use crate::state::AppState;
 
 struct RequestView {
@@ -25,18 +29,30 @@ struct RequestView {
 }
 
 impl RequestView {
-    fn new(state: &AppState, waiting: &Waiting) -> Self {
+    async fn new(state: &AppState, waiting: &Waiting) -> Self {
         Self {
             request: waiting.request,
             kind: waiting.kind.words(),
             asked: date_and_time(state, waiting.at),
             until: date_and_time(state, waiting.at.plus_millis(approvals::ASKED_MS)),
-            by: match waiting.by.as_str() {
-                "server-console" => "somebody at the server itself".to_owned(),
-                other => other.to_owned(),
-            },
+            by: by_words(state, &waiting.by).await,
             own: waiting.own,
         }
+    }
+}
+
+/// Who asked, as colleagues know the officer.
+async fn by_words(state: &AppState, by: &str) -> String {
+    if by == "server-console" {
+        return "somebody at the server itself".to_owned();
+    }
+    let name = match by.parse() {
+        Ok(officer) => officers::name(state, officer).await,
+        Err(_) => Ok(None),
+    };
+    match name {
+        Ok(Some(name)) => name,
+        Ok(None) | Err(_) => by.to_owned(),
     }
 }
 
@@ -45,6 +61,8 @@ impl RequestView {
 struct ListPage {
     page: Page,
     requests: Vec<RequestView>,
+    /// The entry of what was done just now.
+    done: Option<u64>,
 }
 
 #[derive(Template)]
@@ -57,6 +75,12 @@ struct RequestPage {
     reason: String,
     content: String,
     fresh: bool,
+    /// Name and status of the person, where the officer may see them.
+    person: Option<String>,
+    /// Is it done when it is approved?
+    does: bool,
+    /// Does it hold already?
+    holds: bool,
     problem: Option<String>,
 }
 
@@ -68,17 +92,36 @@ pub(super) async fn list(
     State(state): State<AppState>,
     Officer(session): Officer,
 ) -> Result<Response, Response> {
-    let waiting = approvals::waiting(&state, session.officer)
+    listed(&state, &session, None).await
+}
+
+async fn listed(
+    state: &AppState,
+    session: &Session,
+    done: Option<u64>,
+) -> Result<Response, Response> {
+    let waiting = approvals::waiting(state, session.officer)
         .await
-        .map_err(|error| unavailable(&state, &error))?;
+        .map_err(|error| unavailable(state, &error))?;
+    let mut requests = Vec::with_capacity(waiting.len());
+    for one in &waiting {
+        requests.push(RequestView::new(state, one).await);
+    }
     let page = ListPage {
-        page: Page::new(&state, Some(&session), "approvals"),
-        requests: waiting
-            .iter()
-            .map(|one| RequestView::new(&state, one))
-            .collect(),
+        page: Page::new(state, Some(session), "approvals"),
+        requests,
+        done,
     };
-    Ok(html(&state, &page))
+    Ok(html(state, &page))
+}
+
+/// Who it is about, for whoever decides; the look is in the log already. Of another wing's people only the pseudonym is shown.
+async fn person(state: &AppState, session: &Session, subject: SubjectId) -> Option<String> {
+    let outside = consultations::is_outside(state, session.officer, &[subject]).await;
+    match outside {
+        Ok(false) => Some(display_name(state, subject).await),
+        Ok(true) | Err(_) => None,
+    }
 }
 
 async fn shown(
@@ -88,19 +131,28 @@ async fn shown(
     problem: Option<String>,
 ) -> Result<Response, Response> {
     match approvals::look(state, session, request).await {
-        Ok(shown) => Ok(html(
-            state,
-            &RequestPage {
-                page: Page::new(state, Some(session), "approvals"),
-                request: RequestView::new(state, &shown.waiting),
-                subject: shown.waiting.subject.map(|id| id.to_string()),
-                what: shown.what,
-                reason: shown.reason,
-                content: shown.waiting.content,
-                fresh: session.fresh(state.clock.now()).is_ok(),
-                problem,
-            },
-        )),
+        Ok(shown) => {
+            let person = match shown.waiting.subject {
+                Some(subject) => person(state, session, subject).await,
+                None => None,
+            };
+            Ok(html(
+                state,
+                &RequestPage {
+                    page: Page::new(state, Some(session), "approvals"),
+                    request: RequestView::new(state, &shown.waiting).await,
+                    subject: shown.waiting.subject.map(|id| id.to_string()),
+                    what: shown.what,
+                    reason: shown.reason,
+                    content: shown.waiting.content,
+                    fresh: session.fresh(state.clock.now()).is_ok(),
+                    person,
+                    does: shown.does,
+                    holds: shown.holds,
+                    problem,
+                },
+            ))
+        }
         Err(ApprovalError::Unknown) => Err(Trouble::not_found(state).into_response()),
         Err(error) => Err(unavailable(state, &error)),
     }
@@ -147,13 +199,32 @@ pub(super) async fn decide(
     )
     .await;
     let error = match decided {
-        Ok(_) => return Ok(Redirect::to("/approvals").into_response()),
+        Ok(Decided { done: None, .. }) => return Ok(Redirect::to("/approvals").into_response()),
+        Ok(Decided { done, .. }) => return listed(&state, &session, done).await,
         Err(error) => error,
     };
     let (status, code) = match &error {
         ApprovalError::Words | ApprovalError::NoReason => (StatusCode::BAD_REQUEST, "no_reason"),
         ApprovalError::Changed => (StatusCode::CONFLICT, "changed"),
         ApprovalError::Own => (StatusCode::FORBIDDEN, "own_request"),
+        ApprovalError::NotDone(why) => match **why {
+            ProposalError::Changed
+            | ProposalError::Retention(_)
+            | ProposalError::Registry(
+                RegistryError::Held | RegistryError::Unknown | RegistryError::NotInLog,
+            ) => (StatusCode::CONFLICT, "not_done"),
+            ProposalError::Unclear
+            | ProposalError::NoWords
+            | ProposalError::NotOpen
+            | ProposalError::Same
+            | ProposalError::NobodyDecides
+            | ProposalError::Declined(_)
+            | ProposalError::Officer(_)
+            | ProposalError::Approval(_)
+            | ProposalError::Consult(_)
+            | ProposalError::Record(_)
+            | ProposalError::Registry(_) => return Err(unavailable(&state, &error)),
+        },
         ApprovalError::Officer(OfficerError::Stale) => (StatusCode::FORBIDDEN, "not_fresh"),
         ApprovalError::Officer(OfficerError::Role(_)) => (StatusCode::FORBIDDEN, "not_for_role"),
         ApprovalError::Unknown => {

@@ -110,7 +110,7 @@ fn trouble(state: &AppState, error: &dyn std::error::Error) -> Response {
 async fn officer_name(state: &AppState, id: OfficerId) -> String {
     match officers::name(state, id).await {
         Ok(Some(name)) => name,
-        Ok(None) | Err(_) => "An officer".to_owned(),
+        Ok(None) | Err(_) => "an officer".to_owned(),
     }
 }
 

@@ -14,7 +14,9 @@ mod live;
 mod local;
 mod pages;
 mod passage;
+mod people;
 mod quotas;
+mod reason;
 mod release;
 mod second;
 mod slip;
@@ -42,6 +44,13 @@ pub fn router(state: AppState) -> Router {
         .route("/passages/{id}/picture", get(passage::picture))
         .route("/passages/{id}/slip", get(slip::page))
         .route("/passages/{id}/review", post(passage::review))
+        .route("/people", get(people::find_page).post(people::find))
+        .route(
+            "/people/{id}",
+            get(people::page).post(people::page_with_reason),
+        )
+        .route("/people/{id}/statement", get(people::statement))
+        .route("/people/{id}/propose", post(people::propose))
         .route("/log", get(pages::log))
         .route("/log/alarms", get(alarms::page))
         .route("/gates", get(gates::page))

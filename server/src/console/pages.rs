@@ -103,6 +103,17 @@ impl Trouble {
         )
     }
 
+    /// What the database holds about a person is not what the log says.
+    pub(super) fn not_in_log(state: &AppState, session: &Session) -> Self {
+        Self::shown_to(
+            state,
+            Some(session),
+            StatusCode::CONFLICT,
+            "This record is not what the log says",
+            "Somebody changed it in the database by hand, so it is not shown and nothing is done with it. An alarm stands in the audit log. Call the administrator, and keep the database as it is for the investigation.",
+        )
+    }
+
     /// No such page or record.
     pub(super) fn not_found(state: &AppState) -> Self {
         Self::new(

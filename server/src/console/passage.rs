@@ -13,10 +13,11 @@ use serde::Deserialize;
 
 use super::guard::{Officer, check_csrf};
 use super::pages::Trouble;
+use super::reason::{self, ReasonForm};
 use super::view::{Page, Row, date_and_time, display_name, html, is_fresh, row, word};
 use crate::audit;
-use crate::consultations::{self, ConsultError, Given};
-use crate::officers::{self, OfficerError, Session};
+use crate::consultations::{self, ConsultError};
+use crate::officers::{self, Session};
 use crate::passages;
 use crate::refusals;
 use crate::reviews;
@@ -29,6 +30,12 @@ struct ReviewView {
     time: String,
     reason: String,
     log_index: u64,
+}
+
+/// Somebody whom the passage names.
+struct Candidate {
+    id: String,
+    name: String,
 }
 
 /// One captured modality, in words.
@@ -68,7 +75,7 @@ struct PassagePage {
     picture: Option<String>,
     pad: Vec<String>,
     cues: Vec<&'static str>,
-    candidates: Vec<String>,
+    candidates: Vec<Candidate>,
     review: Option<ReviewView>,
     reviewable: bool,
     captured: String,
@@ -81,14 +88,6 @@ struct PassagePage {
     fresh: bool,
 }
 
-#[derive(Template)]
-#[template(path = "reason.html")]
-struct ReasonPage {
-    page: Page,
-    id: String,
-    problem: Option<String>,
-}
-
 /// The question for a reason, again with what was wrong.
 fn ask_reason(
     state: &AppState,
@@ -96,39 +95,9 @@ fn ask_reason(
     passage: &PassageRow,
     problem: Option<&ConsultError>,
 ) -> Response {
-    let page = ReasonPage {
-        page: Page::new(state, Some(session), ""),
-        id: passage.transaction.to_string(),
-        problem: problem.map(ToString::to_string),
-    };
-    let page = html(state, &page);
-    match problem {
-        None => page,
-        Some(error) => consult_refused(error, page),
-    }
-}
-
-/// What was wrong with a consultation, as status of the page and for the log.
-pub(super) fn consult_refused(error: &ConsultError, mut page: Response) -> Response {
-    let (status, code) = match error {
-        ConsultError::Reason | ConsultError::Case | ConsultError::Words => {
-            (StatusCode::BAD_REQUEST, "no_reason")
-        }
-        ConsultError::WingName => (StatusCode::BAD_REQUEST, "wing_name"),
-        ConsultError::Wing => (StatusCode::FORBIDDEN, "other_wing"),
-        ConsultError::Quota => (StatusCode::TOO_MANY_REQUESTS, "quota"),
-        ConsultError::Own => (StatusCode::FORBIDDEN, "own_quota"),
-        ConsultError::Officer(OfficerError::Role(_)) => (StatusCode::FORBIDDEN, "not_for_role"),
-        ConsultError::Officer(OfficerError::Stale) => (StatusCode::FORBIDDEN, "not_fresh"),
-        ConsultError::Officer(OfficerError::NoAccount) => (StatusCode::BAD_REQUEST, "no_account"),
-        ConsultError::Officer(_) | ConsultError::Audit(_) => {
-            tracing::error!(error = %error, "a consultation failed");
-            *page.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
-            return page;
-        }
-    };
-    *page.status_mut() = status;
-    refusals::marked(page, code)
+    let action = format!("/passages/{}", passage.transaction);
+    let because = "This passage is not gate duty any more.";
+    reason::ask(state, session, action, because, problem)
 }
 
 pub(super) async fn find(state: &AppState, id: &str) -> Result<PassageRow, Response> {
@@ -178,17 +147,6 @@ pub(super) async fn page(
     show(&state, &session, &passage, "gate_duty", None).await
 }
 
-#[derive(Deserialize)]
-pub(super) struct ReasonForm {
-    csrf: String,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    case: String,
-    #[serde(default)]
-    words: String,
-}
-
 /// The page of an older passage, after a reason was given.
 pub(super) async fn page_with_reason(
     State(state): State<AppState>,
@@ -199,7 +157,7 @@ pub(super) async fn page_with_reason(
     check_csrf(&session, &form.csrf)?;
     let passage = find(&state, &id).await?;
     let opened = async {
-        let given = Given::parse(&form.reason, &form.case, &form.words)?;
+        let given = form.given()?;
         let about = passage.transaction.to_string();
         let people = &passage.candidates;
         consultations::consult(&state, &session, &about, people, "passage_page", &given).await?;
@@ -240,7 +198,10 @@ async fn show(
 ) -> Result<Response, Response> {
     let mut candidates = Vec::new();
     for subject in &passage.candidates {
-        candidates.push(display_name(state, *subject).await);
+        candidates.push(Candidate {
+            id: subject.to_string(),
+            name: display_name(state, *subject).await,
+        });
     }
     let review = match &passage.review {
         Some(review) => Some(ReviewView {

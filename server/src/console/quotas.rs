@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::guard::{Officer, check_csrf};
 use super::pages::Trouble;
-use super::passage::consult_refused;
+use super::reason;
 use super::view::{Page, date_and_time, html};
 use crate::audit;
 use crate::consultations::{self, ConsultError};
@@ -66,7 +66,7 @@ async fn shown(
     };
     let page = html(state, &page);
     Ok(match problem {
-        Some(error) => consult_refused(error, page),
+        Some(error) => reason::refused(error, page),
         None => page,
     })
 }

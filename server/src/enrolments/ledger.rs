@@ -98,6 +98,17 @@ pub struct Change {
     pub decision: String,
 }
 
+impl Change {
+    fn of(index: u64, entry: &Entry) -> Self {
+        Self {
+            log_index: index,
+            at: Timestamp::from_micros(entry.time),
+            kind: entry.kind.clone(),
+            decision: entry.decision.clone().unwrap_or_default(),
+        }
+    }
+}
+
 /// What the log says of a person's life, as far as terms are counted from it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Life {
@@ -214,12 +225,7 @@ impl Ledger {
         if let Some(known) = self.subjects.get_mut(&subject)
             && !matches!(entry.kind.as_str(), "passage" | "review")
         {
-            known.changes.push(Change {
-                log_index: index,
-                at: Timestamp::from_micros(entry.time),
-                kind: entry.kind.clone(),
-                decision: entry.decision.clone().unwrap_or_default(),
-            });
+            known.changes.push(Change::of(index, &entry));
         }
         match (entry.kind.as_str(), entry.decision.as_deref()) {
             ("subject_details", _) => {
@@ -275,6 +281,10 @@ impl Ledger {
             }
             ("enrolment", Some("enrolled" | "merged")) => {
                 let known: &mut Known = self.subjects.entry(subject).or_default();
+                // The first of a person's changes; later ones stand there already.
+                if known.changes.is_empty() {
+                    known.changes.push(Change::of(index, &entry));
+                }
                 known.before_references |= entry.references.is_empty();
                 known.enrolled = known.enrolled.max(entry.time);
                 for (id, named) in entry.references.iter().filter_map(|line| named(line)) {
@@ -629,6 +639,7 @@ pub(crate) async fn not_in_log(
         | RegistryError::NoOrder
         | RegistryError::Forbidden { .. }
         | RegistryError::ProfileChanged
+        | RegistryError::Held
         | RegistryError::UnderReview
         | RegistryError::Busy
         | RegistryError::Sealed(_)

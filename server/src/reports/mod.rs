@@ -252,6 +252,48 @@ pub async fn of_subject(state: &AppState, subject: SubjectId) -> Result<Report, 
     Ok(report)
 }
 
+/// A look at a person's record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// When.
+    pub at: Timestamp,
+    /// By whom: a role, never a name.
+    pub by: String,
+    /// Code of the reason, without the case's number: that may be somebody else's case.
+    pub reason: String,
+}
+
+/// Every look at a person's record, and every export about this person, oldest first.
+///
+/// # Errors
+/// The database failed.
+pub async fn looks(state: &AppState, subject: SubjectId) -> Result<Vec<Look>, AuditError> {
+    let id = subject.to_string();
+    let size = state.store.log_size().await?;
+    let mut taken = Vec::new();
+    evidence::scan(state, size, |_, entry, _| {
+        let look = matches!(entry.kind.as_str(), "consultation" | "export");
+        if look && entry.subject.as_deref() == Some(&id) {
+            taken.push(entry.clone());
+        }
+    })
+    .await?;
+    let (mut roles, mut looks) = (BTreeMap::new(), Vec::with_capacity(taken.len()));
+    for entry in taken {
+        let actor = entry.actor.unwrap_or_default();
+        let reason = entry.reason.unwrap_or_default();
+        looks.push(Look {
+            at: Timestamp::from_micros(entry.time),
+            by: role(state, &actor, &mut roles).await?,
+            reason: match (entry.kind.as_str(), reason.split(' ').next()) {
+                ("export", _) => entry.kind,
+                (_, code) => code.unwrap_or_default().to_owned(),
+            },
+        });
+    }
+    Ok(looks)
+}
+
 /// `officer` stays an officer without a name; who acts on the server's own command line is the administrator.
 async fn role(
     state: &AppState,

@@ -144,23 +144,26 @@ impl Write<'_> {
 }
 
 impl Store {
-    /// When the officer last opened this with a reason.
+    /// The log entry with which the officer last opened this.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn consulted_at(
+    pub async fn consulted(
         &self,
         officer: OfficerId,
         about: &str,
-    ) -> Result<Option<Timestamp>, StoreError> {
+    ) -> Result<Option<u64>, StoreError> {
         let query = sqlx::query(
-            "SELECT at FROM consultation WHERE officer_id = $1 AND about = $2 ORDER BY at DESC LIMIT 1",
+            "SELECT log_index FROM consultation WHERE officer_id = $1 AND about = $2 ORDER BY at DESC, log_index DESC LIMIT 1",
         )
         .bind(officer.to_string())
         .bind(about.to_owned());
         self.optional(query)
             .await?
-            .map(|row| Ok(Timestamp::from_micros(row.try_get(0)?)))
+            .map(|row| {
+                let index: i64 = row.try_get(0)?;
+                u64::try_from(index).map_err(|_| StoreError::Corrupt("consultation.log_index"))
+            })
             .transpose()
     }
 

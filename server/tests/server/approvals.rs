@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use sallyport_domain::{Role, SubjectId};
 use sallyport_server::approvals::{ASKED_MS, ApprovalError, Asked, GIVEN_MS, Kind, Pass, pass};
 use sallyport_server::clock::{Clock as _, SystemClock};
-use sallyport_server::officers;
+use sallyport_server::{officers, retention};
 use sallyport_transparency::Entry;
 
 use crate::browser::{Browser, csrf};
@@ -34,18 +34,18 @@ async fn request(rig: &Rig, asked: &Asked) -> u64 {
     request
 }
 
-async fn last(rig: &Rig) -> Entry {
+pub(crate) async fn last(rig: &Rig) -> Entry {
     let size = rig.state.store.log_size().await.unwrap();
     entries(rig, size - 1).await.pop().unwrap()
 }
 
-fn content(page: &str) -> &str {
+pub(crate) fn content(page: &str) -> &str {
     let (_, rest) = page.split_once("name=\"content\" value=\"").unwrap();
     rest.split('"').next().unwrap()
 }
 
 /// Looks at the request and answers it, as an officer does.
-async fn answer(officer: &Browser, request: u64, form: &str) -> u16 {
+pub(crate) async fn answer(officer: &Browser, request: u64, form: &str) -> u16 {
     let path = format!("/approvals/{request}");
     let page = officer.get(&path).await;
     let form = format!("csrf={}&content={}&{form}", csrf(&page), content(&page));
@@ -231,6 +231,9 @@ async fn every_such_command_does_nothing_without_a_second_person() {
     let rig = Rig::start().await;
     let gate = rig.gate("front-in").await;
     let person = gate.enrol(1).await;
+    let other = gate.enrol(3).await;
+    let hold = retention::hold(&rig.state, other, "order 4711", "test").await;
+    let hold = hold.unwrap();
     let double = crate::merging::enrol_again(&rig, &gate, 2, 1).await;
     as_the_programs(&rig);
     let sam = Browser::signed_in_as(&rig, "Sam", Role::Supervisor).await;
@@ -274,6 +277,26 @@ async fn every_such_command_does_nothing_without_a_second_person() {
         ),
         ("registry retire-key 1".to_owned(), "keys_rotated"),
         (
+            format!("registry status {person} released --reason trial"),
+            "subject_status",
+        ),
+        (
+            format!("registry status {person} active --reason trial"),
+            "subject_status",
+        ),
+        (
+            format!("retention event {person} released --at 2020-01-01T00:00:00Z --reason trial"),
+            "subject_event",
+        ),
+        (
+            format!("retention hold {other} --reason trial"),
+            "legal_hold",
+        ),
+        (
+            format!("retention lift {other} {hold} --reason trial"),
+            "legal_hold",
+        ),
+        (
             format!("audit export --tar {tar} --details-for {public} --reason complaint"),
             "export",
         ),
@@ -311,6 +334,16 @@ async fn every_such_command_does_nothing_without_a_second_person() {
         let used = kinds.iter().position(|kind| kind == "approval_used");
         let acted = kinds.iter().position(|kind| kind == done);
         assert!(used.is_some() && used < acted, "{line}: {kinds:?}");
+    }
+    // Shutting an open door needs nobody; opening it again does, and so does anything that makes a ban less.
+    let size = rig.state.store.log_size().await.unwrap();
+    let line = format!("registry status {other} banned --reason threat");
+    assert!(run(&rig, &line).status.success());
+    assert_eq!(entries(&rig, size).await[0].kind, "subject_status");
+    for status in ["active", "suspended", "released", "deceased"] {
+        let line = format!("registry status {other} {status} --reason trial");
+        assert!(!run(&rig, &line).status.success(), "{line}");
+        assert_eq!(last(&rig).await.kind, "approval_asked");
     }
     // A gate officer's link needs nobody.
     assert!(run(&rig, "officer setup-link").status.success());

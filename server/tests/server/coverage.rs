@@ -21,7 +21,7 @@ use crate::common::{Device, Gate, Rig, approve, mate, template};
 use crate::factors::{HardwareKey, code_now, secret_of};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 66] = [
+const ROUTES: [(&str, &[&str]); 72] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -64,6 +64,13 @@ const ROUTES: [(&str, &[&str]); 66] = [
         &["enrolment_batch", "enrolment"],
     ),
     ("POST /enrolment-orders/{id}/close", &["enrolment_closed"]),
+    // Nobody is shown yet.
+    ("GET /people", &[]),
+    ("POST /people", &[]),
+    ("POST /people/{id}", &["consultation"]),
+    ("GET /people/{id}", &["consultation"]),
+    ("GET /people/{id}/statement", &["consultation"]),
+    ("POST /people/{id}/propose", &["approval_asked"]),
     ("GET /log", &["consultation"]),
     ("GET /log/alarms", &[]),
     ("GET /gates", &[]),
@@ -127,6 +134,7 @@ const COMMANDS: [(&str, &[&str]); 75] = [
     ("enrolment list", &[]),
     ("enrolment close", &["enrolment_closed"]),
     ("registry list", &["consultation"]),
+    // Shutting doors needs nobody; the rest is tried in `approvals.rs`.
     ("registry status", &["subject_status"]),
     ("registry show", &["consultation"]),
     ("registry set-basis", &["subject_details"]),
@@ -158,9 +166,9 @@ const COMMANDS: [(&str, &[&str]); 75] = [
     ("error-rates set", &["error_rates"]),
     ("error-rates show", &[]),
     ("error-rates withdraw", &["error_rates"]),
-    ("retention event", &["subject_event"]),
-    ("retention hold", &["legal_hold"]),
-    ("retention lift", &["legal_hold"]),
+    ("retention event", &["approval_missing", "subject_event"]),
+    ("retention hold", &["approval_missing", "legal_hold"]),
+    ("retention lift", &["approval_missing", "legal_hold"]),
     ("retention list", &["consultation"]),
     ("retention check", &["consultation"]),
     ("retention run", &["retention_run"]),
@@ -590,6 +598,7 @@ async fn use_console(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
     let raise = format!("csrf={}&officer={officer}", self::csrf(&page));
     assert_eq!(supervisor.post("/consultations/raise", &raise).await.0, 303);
     tried.left("POST /consultations/raise").await;
+    use_people(&browser, &csrf, tried).await;
     let (status, _) = browser.post("/sign-out", &format!("csrf={csrf}")).await;
     assert_eq!(status, 303);
     tried.left("POST /sign-out").await;
@@ -621,6 +630,28 @@ async fn use_emergency(rig: &Rig, tried: &mut Tried<'_>, supervisor: &Browser, a
     let (status, _) = auditor.post(&format!("{path}/review"), &form).await;
     assert_eq!(status, 303);
     tried.left("POST /break-glass/uses/{used}/review").await;
+}
+
+/// Alex opens a record and proposes something about it.
+async fn use_people(browser: &Browser, csrf: &str, tried: &mut Tried<'_>) {
+    let id = crate::common::subject(1);
+    browser.get("/people").await;
+    tried.left("GET /people").await;
+    let form = format!("csrf={csrf}&person={id}");
+    assert_eq!(browser.post("/people", &form).await.0, 303);
+    tried.left("POST /people").await;
+    let path = format!("/people/{id}");
+    let form = format!("csrf={csrf}&reason=own_request&case=2026-17");
+    assert_eq!(browser.post(&path, &form).await.0, 200);
+    tried.left("POST /people/{id}").await;
+    browser.get(&path).await;
+    tried.left("GET /people/{id}").await;
+    browser.get(&format!("{path}/statement")).await;
+    tried.left("GET /people/{id}/statement").await;
+    let form = format!("csrf={csrf}&what=hold&words=order+4711");
+    let proposed = browser.post(&format!("{path}/propose"), &form).await;
+    assert_eq!(proposed.0, 303, "{}", proposed.1);
+    tried.left("POST /people/{id}/propose").await;
 }
 
 /// Erin opens, the station submits, Robin looks and decides.
@@ -1144,7 +1175,7 @@ async fn every_command_leaves_its_entries() {
         "error-rates show",
         "error-rates withdraw face --reason trial",
         &format!("retention event {person} employment_ended --reason trial"),
-        &format!("retention hold {person} --reason trial"),
+        &format!("retention hold {prisoner} --reason trial"),
         &format!("retention lift {person} {hold} --reason trial"),
         "retention list",
         "retention check",

@@ -36,6 +36,7 @@ mod monitor;
 mod officers;
 mod outside;
 mod passages;
+mod people;
 mod promises;
 mod records;
 mod registry;

@@ -19,7 +19,7 @@ use crate::coverage::{entries, program, routes};
 const NOT_FOR_ROLE: &str = "Not for your role";
 
 /// As if every session had been opened with this: what the server itself would write.
-async fn set_level(rig: &Rig, level: i64) {
+pub(crate) async fn set_level(rig: &Rig, level: i64) {
     let pool = rig.hand().await;
     let tokens: Vec<(String,)> = sqlx::query_as("SELECT token_sha256 FROM session")
         .fetch_all(&pool)
@@ -39,7 +39,7 @@ async fn set_level(rig: &Rig, level: i64) {
 }
 
 /// Gives every account this role, in the database and in the log.
-async fn set_role(rig: &Rig, role: &str) {
+pub(crate) async fn set_role(rig: &Rig, role: &str) {
     for account in rig.state.store.officers().await.unwrap() {
         let row = rig.state.store.officer(account.id).await.unwrap().unwrap();
         let content = rights::account_content(&rig.state, row.id, role, &row.password_hash);
@@ -106,7 +106,9 @@ fn every_route_says_who_may_use_it_and_few_are_open_to_everybody() {
         for route in console_routes() {
             let (method, path) = route.split_once(' ').unwrap();
             assert!(
-                !(path.starts_with("/passages") || path.starts_with("/enrolment"))
+                !["/passages", "/enrolment", "/people"]
+                    .iter()
+                    .any(|start| path.starts_with(start))
                     || !may(role, (method, path)),
                 "{role:?} sees nobody's record: {route}"
             );
@@ -115,6 +117,8 @@ fn every_route_says_who_may_use_it_and_few_are_open_to_everybody() {
     }
     assert!(!may(Role::GateOfficer, ("GET", "/log")));
     assert!(!may(Role::Auditor, ("POST", "/passages/{id}/review")));
+    let propose = ("POST", "/people/{id}/propose");
+    assert!(!may(Role::Supervisor, propose) && !may(Role::Auditor, propose));
     assert!(may(Role::Auditor, ("GET", "/log")));
     assert_eq!(need("DELETE", "/log"), None);
 }

@@ -128,7 +128,13 @@ async fn a_record_says_why_whom_since_when_and_every_change_is_an_entry_without_
         .collect();
     assert_eq!(
         changed,
-        ["legal_basis", "custody_set", "released", "placed"]
+        [
+            "enrolled",
+            "legal_basis",
+            "custody_set",
+            "released",
+            "placed"
+        ]
     );
     let seen = records::view(&rig.state, visitor).await.unwrap();
     assert_eq!(seen.subject.record.details.visits, [visits]);

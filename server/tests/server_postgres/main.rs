@@ -60,6 +60,8 @@ mod officers;
 mod outside;
 #[path = "../server/passages.rs"]
 mod passages;
+#[path = "../server/people.rs"]
+mod people;
 #[path = "../server/promises.rs"]
 mod promises;
 #[path = "../server/records.rs"]
