@@ -1,5 +1,5 @@
 //! What one person at the server asks for and a supervisor decides: removals, accounts, exports with sealed details, the profile,
-//! recorded groups, the destruction of a key.
+//! recorded groups, the destruction of a key, gates' policies.
 //!
 //! There is no table of approvals. Who asked, for exactly what, who answered and whether it was used is read from the audit log alone,
 //! so no hand in the database can make an approval. What exactly is asked for is bound by a keyed hash, and shown from the entry's
@@ -40,16 +40,19 @@ pub enum Kind {
     Group,
     /// A key-encryption key is destroyed.
     Key,
+    /// A gate decides by another policy.
+    Policy,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Removal,
         Self::Account,
         Self::Export,
         Self::Profile,
         Self::Group,
         Self::Key,
+        Self::Policy,
     ];
 
     /// The word in the log.
@@ -62,6 +65,7 @@ impl Kind {
             Self::Profile => "profile",
             Self::Group => "group",
             Self::Key => "key",
+            Self::Policy => "policy",
         }
     }
 
@@ -81,6 +85,7 @@ impl Kind {
             Self::Profile => "Jurisdiction profile",
             Self::Group => "Recorded group of a person",
             Self::Key => "Destruction of a key",
+            Self::Policy => "Policy of a gate",
         }
     }
 }

@@ -145,6 +145,12 @@ impl From<PassageError> for Refusal {
             PassageError::Invalid(_) => Self::new(StatusCode::BAD_REQUEST, "invalid", message),
             PassageError::Conflict => Self::new(StatusCode::CONFLICT, "conflict", message),
             PassageError::Unknown => Self::new(StatusCode::NOT_FOUND, "unknown", message),
+            PassageError::NotInLog => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_in_log", message)
+            }
+            PassageError::PolicyChanged => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "policy_changed", message)
+            }
             // Gates tell this apart from a server that fails otherwise.
             PassageError::Unavailable(_) => {
                 let mut refusal = Self::unavailable(&error);
@@ -199,7 +205,7 @@ impl From<GateError> for Refusal {
             }
             GateError::BadToken => Self::new(StatusCode::FORBIDDEN, "bad_token", message),
             GateError::BadKey => Self::new(StatusCode::FORBIDDEN, "bad_key", message),
-            GateError::Authority(_) | GateError::BadPolicy(_) => {
+            GateError::Authority(_) | GateError::BadPolicy(_) | GateError::Purpose => {
                 Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
             }
             GateError::Unavailable(_) => Self::unavailable(&error),
@@ -259,11 +265,7 @@ impl FromRequestParts<AppState> for Gate {
             rights::alarm(state, "gate", named.as_str())
                 .await
                 .map_err(|error| Refusal::unavailable(&error))?;
-            return Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not_in_log",
-                "this gate's direction or policy in the database is not what the audit log says, so nothing is decided; an officer decides, and the administrator must look at the alarm",
-            ));
+            return Err(PassageError::NotInLog.into());
         }
         Ok(Self(gate))
     }

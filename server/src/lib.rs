@@ -31,6 +31,7 @@ pub mod moving;
 pub mod officers;
 pub mod outside;
 pub mod passages;
+pub mod policies;
 pub mod post;
 pub mod presence;
 pub mod profiles;

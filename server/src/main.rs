@@ -11,6 +11,7 @@ mod error_rate_commands;
 mod key_commands;
 mod log_commands;
 mod model_commands;
+mod policy_commands;
 mod promise_commands;
 mod record_commands;
 mod report_commands;
@@ -30,8 +31,8 @@ use sallyport_server::config::Config;
 use sallyport_server::keys;
 use sallyport_server::state::AppState;
 use sallyport_server::{
-    approvals, consultations, demographics, gates, hardening, installation, officers, registry,
-    serve, templates,
+    approvals, consultations, demographics, gates, hardening, installation, officers, policies,
+    profiles, registry, serve, templates,
 };
 use zeroize::Zeroizing;
 
@@ -95,7 +96,7 @@ enum Command {
         )]
         database_owner: String,
     },
-    /// Gates: add, list, make join tokens, revoke.
+    /// Gates: add, list, make join tokens, set policies, revoke.
     #[command(subcommand)]
     Gate(Gate),
     /// People: list, change status, remove.
@@ -217,6 +218,8 @@ enum Gate {
         #[command(flatten)]
         data: Data,
     },
+    /// Show the policy that holds at a gate, or set the next one; a supervisor approves exactly that text first.
+    Policy(policy_commands::Policy),
     /// Revoke all keys of a gate at once.
     Revoke {
         /// Which gate.
@@ -504,12 +507,13 @@ async fn gate(command: Gate) -> anyhow::Result<()> {
                 Some(path) => {
                     let text = std::fs::read_to_string(&path)
                         .with_context(|| format!("reading {}", path.display()))?;
-                    serde_json::from_str(&text)
-                        .with_context(|| format!("{} is not a policy", path.display()))?
+                    policies::parse(&text).with_context(|| path.display().to_string())?
                 }
                 None => gates::default_policy(),
             };
-            gates::add(&open(&data).await?, &gate, direction, &policy, ACTOR).await?;
+            let state = open(&data).await?;
+            profiles::current(&state).await?;
+            gates::add(&state, &gate, direction, &policy, ACTOR).await?;
             println!(
                 "Gate {gate} added. Next: sallyport-server gate token {gate} --data {}",
                 data.data.display()
@@ -547,6 +551,7 @@ async fn gate(command: Gate) -> anyhow::Result<()> {
             gates::approve(&open(&data).await?, &gate, &fingerprint.concat(), ACTOR).await?;
             println!("The device may speak for {gate} from now on.");
         }
+        Gate::Policy(arguments) => policy_commands::run(arguments).await?,
         Gate::Revoke { gate, data } => {
             let keys = gates::revoke(&open(&data).await?, &gate, ACTOR).await?;
             println!("{keys} keys of {gate} revoked; it is refused from its next request on.");

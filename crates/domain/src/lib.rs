@@ -52,8 +52,8 @@ pub use iris::{
 pub use officer::{Act, Role};
 pub use pad::{PadAssessment, PadKind, PadVerdict, PadVote};
 pub use policy::{
-    AccessRule, Direction, GatePolicy, ModalityPolicy, PadPolicy, Purpose, UnrecognisedPolicy,
-    WeeklyWindow,
+    AccessRule, Direction, GatePolicy, ModalityPolicy, PadPolicy, PolicyError, Purpose,
+    UnrecognisedPolicy, WeeklyWindow,
 };
 pub use profile::{
     DataKind, Due, Keep, LifeEvents, Profile, ProfileError, ProfileRule, RetentionEvent,

@@ -45,7 +45,7 @@ fn content(page: &str) -> &str {
 }
 
 /// Looks at the request and answers it, as an officer does.
-async fn answer(officer: &Browser, request: u64, form: &str) -> u16 {
+pub(crate) async fn answer(officer: &Browser, request: u64, form: &str) -> u16 {
     let path = format!("/approvals/{request}");
     let page = officer.get(&path).await;
     let form = format!("csrf={}&content={}&{form}", csrf(&page), content(&page));
@@ -248,6 +248,7 @@ async fn every_such_command_does_nothing_without_a_second_person() {
         .output()
         .unwrap();
     let public = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let policy = crate::policies::file(&rig, "front-2");
     let tar = rig.folder.path().join("details.tar").display().to_string();
     for (line, done) in [
         (
@@ -264,6 +265,10 @@ async fn every_such_command_does_nothing_without_a_second_person() {
             "subject_group",
         ),
         ("registry retire-key 1".to_owned(), "keys_rotated"),
+        (
+            format!("gate policy front-in --set {policy} --reason trial"),
+            "gate_policy",
+        ),
         (
             format!("audit export --tar {tar} --details-for {public} --reason complaint"),
             "export",

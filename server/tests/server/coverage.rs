@@ -96,7 +96,7 @@ const ROUTES: [(&str, &[&str]); 60] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 67] = [
+const COMMANDS: [(&str, &[&str]); 68] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -112,6 +112,7 @@ const COMMANDS: [(&str, &[&str]); 67] = [
     ("gate list", &[]),
     ("gate token", &["gate_token"]),
     ("gate approve", &["gate_approved"]),
+    ("gate policy", &["approval_missing", "gate_policy"]),
     ("gate revoke", &["gate_revoked"]),
     ("enrolment open", &["enrolment_opened"]),
     ("enrolment list", &[]),
@@ -1030,6 +1031,7 @@ async fn every_command_leaves_its_entries() {
     assert_eq!(second.status, 200);
     let (_, key) = rights::waiting(&rig.state).await.unwrap().remove(0);
     let shown = sallyport_protocol::key_fingerprint(&key);
+    let policy = crate::policies::file(&rig, "side-2");
     let mut tried = Tried::new(&rig, &COMMANDS).await;
     let export = export.display().to_string();
     let mut key = program();
@@ -1043,6 +1045,7 @@ async fn every_command_leaves_its_entries() {
         "gate list",
         "gate token side",
         &format!("gate approve front-in {shown}"),
+        &format!("gate policy side --set {policy} --reason trial"),
         "gate revoke side",
         "enrolment open --officer Erin --station front-in --batch --reason trial --document file-1",
         "enrolment list",

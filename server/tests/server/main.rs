@@ -33,6 +33,7 @@ mod monitor;
 mod officers;
 mod outside;
 mod passages;
+mod policies;
 mod promises;
 mod records;
 mod registry;

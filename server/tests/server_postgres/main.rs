@@ -54,6 +54,8 @@ mod officers;
 mod outside;
 #[path = "../server/passages.rs"]
 mod passages;
+#[path = "../server/policies.rs"]
+mod policies;
 #[path = "../server/promises.rs"]
 mod promises;
 #[path = "../server/records.rs"]
