@@ -14,8 +14,8 @@ use axum::routing::{get, post};
 use sallyport_domain::{GateId, TransactionId};
 use sallyport_protocol::{
     DoorReport, EnrolmentSubmission, FailedAcquisition, Heartbeat, HeartbeatAnswer, JoinRequest,
-    PROTOCOL_VERSION, PassageRequest, ProtocolError, ReencodingRequest, ReencodingResult,
-    RenewRequest, SignedDoorReport, SignedGateEvent, SuccessorProbes, paths,
+    PROTOCOL_VERSION, PassageRequest, ProfileQuery, ProtocolError, ReencodingRequest,
+    ReencodingResult, RenewRequest, SignedDoorReport, SignedGateEvent, SuccessorProbes, paths,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ use crate::gate_events::{self, GateEventError};
 use crate::gates::{self, GateError};
 use crate::model_change;
 use crate::passages::{self, PassageError};
+use crate::profile_word;
 use crate::refusals;
 use crate::registry::RegistryError;
 use crate::reviews;
@@ -73,6 +74,7 @@ pub fn router(state: AppState) -> Router {
         .route(paths::REENCODING, post(reencoding))
         .route(paths::REENCODED, post(reencoded))
         .route(paths::HEARTBEAT, get(alive).post(heartbeat))
+        .route(paths::PROFILE, get(profile))
         .route(paths::REVIEW, get(review))
         .layer(DefaultBodyLimit::max(PASSAGE_LIMIT))
         .layer(middleware::from_fn(time_limit))
@@ -518,6 +520,21 @@ async fn heartbeat(
             }))
         }
     }
+}
+
+/// The jurisdiction profile, for gates that write nothing which it forbids.
+async fn profile(
+    State(state): State<AppState>,
+    Gate(_): Gate,
+    Query(query): Query<ProfileQuery>,
+) -> Result<Response, Refusal> {
+    let word = profile_word::word(&state, &query)
+        .await
+        .map_err(|error| Refusal::unavailable(&error))?;
+    Ok(match word {
+        Some(word) => answer(word),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
 }
 
 #[derive(Deserialize)]

@@ -34,6 +34,7 @@ pub mod passages;
 pub mod policies;
 pub mod post;
 pub mod presence;
+pub mod profile_word;
 pub mod profiles;
 pub mod promises;
 pub mod records;

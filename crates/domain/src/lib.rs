@@ -11,6 +11,7 @@ mod consultation;
 mod decision;
 mod enrolment;
 mod fusion;
+mod gate_rules;
 mod ids;
 pub mod iris;
 mod officer;
@@ -41,6 +42,7 @@ pub use fusion::{
     CandidateEvidence, Evidence, GallerySize, ModalityVerdict, OperatingPoints, Recognition,
     RecognitionDoubt, SubjectScores,
 };
+pub use gate_rules::GateRules;
 pub use ids::{
     EnrolmentId, GateId, IdError, OfficerId, ReferenceId, ReviewId, SiteId, SubjectId,
     TransactionId,

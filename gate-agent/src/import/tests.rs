@@ -114,6 +114,7 @@ impl Bench {
                     Err(PictureRefusal::Defects(vec![QualityDefect::NoEye]))
                 })
             },
+            photographs: &|_| true,
             send: &send,
             tell: &mut |event| told.push(event),
         }

@@ -21,7 +21,7 @@ use crate::common::{Device, Gate, Rig, approve, mate, template};
 use crate::factors::{HardwareKey, code_now, secret_of};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 60] = [
+const ROUTES: [(&str, &[&str]); 61] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -33,6 +33,8 @@ const ROUTES: [(&str, &[&str]); 60] = [
     ),
     ("POST /gate/v1/heartbeat", &["gate_health"]),
     ("GET /gate/v1/heartbeat", &[]),
+    // A profile says nothing about anybody.
+    ("GET /gate/v1/profile", &[]),
     ("POST /gate/v1/successors", &["reference_renewed"]),
     ("POST /gate/v1/reencoding", &["photograph_to_station"]),
     ("POST /gate/v1/reencoded", &["reference_not_renewed"]),
@@ -187,6 +189,7 @@ pub(crate) fn routes(source: &str) -> BTreeSet<String> {
         ("paths::REENCODING", paths::REENCODING),
         ("paths::REENCODED", paths::REENCODED),
         ("paths::GATE_EVENT", paths::GATE_EVENT),
+        ("paths::PROFILE", paths::PROFILE),
         ("paths::REVIEW", paths::REVIEW),
     ]);
     // Whoever needs other methods teaches them to this test first.
@@ -403,6 +406,10 @@ async fn use_gate(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
         .unwrap();
     assert_eq!(alive.status, 204);
     tried.left("GET /gate/v1/heartbeat").await;
+    let ask = format!("{}?size=0", paths::PROFILE);
+    let told = gate.client.send("GET", &ask, b"").await.unwrap();
+    assert_eq!(told.status, 200);
+    tried.left("GET /gate/v1/profile").await;
     let event = crate::gate_events::camera_lost(rig, gate);
     assert_eq!(
         gate.client.post(paths::GATE_EVENT, &event).await.status,

@@ -34,6 +34,7 @@ mod officers;
 mod outside;
 mod passages;
 mod policies;
+mod profile_word;
 mod promises;
 mod records;
 mod registry;

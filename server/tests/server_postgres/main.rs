@@ -56,6 +56,8 @@ mod outside;
 mod passages;
 #[path = "../server/policies.rs"]
 mod policies;
+#[path = "../server/profile_word.rs"]
+mod profile_word;
 #[path = "../server/promises.rs"]
 mod promises;
 #[path = "../server/records.rs"]
