@@ -262,7 +262,7 @@ enum Registry {
     Group {
         /// Who.
         subject: SubjectId,
-        /// The group, always in the same words; without it, what was recorded is removed.
+        /// Code of the group in the jurisdiction profile's list (`profile show`); without it, what was recorded is removed.
         group: Option<String>,
         /// Why, such as how the person stated it; kept sealed beside the log entry.
         #[arg(long)]
@@ -673,8 +673,15 @@ async fn people(command: Registry) -> anyhow::Result<()> {
             data,
         } => {
             let state = open(&data).await?;
-            let what = match &group {
-                Some(group) => format!("Record the demographic group \"{group}\" of {subject}."),
+            profiles::current(&state).await?;
+            let listed = group
+                .as_deref()
+                .map(|code| demographics::listed(&state, code));
+            let what = match listed.transpose()? {
+                Some(group) => format!(
+                    "Record the demographic group {} (\"{}\") of {subject}.",
+                    group.code, group.words
+                ),
                 None => format!("Remove the recorded demographic group of {subject}."),
             };
             let asked = Asked {

@@ -58,8 +58,8 @@ pub use policy::{
     UnrecognisedPolicy, WeeklyWindow,
 };
 pub use profile::{
-    DataKind, Due, Keep, LifeEvents, Profile, ProfileError, ProfileRule, RetentionEvent,
-    UnrecognisedRule,
+    DataKind, Due, Group, GroupList, Keep, LifeEvents, Profile, ProfileError, ProfileRule,
+    RetentionEvent, UnrecognisedRule,
 };
 pub use quality::{QualityDefect, QualityReport};
 pub use share::Share;

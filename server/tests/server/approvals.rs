@@ -261,7 +261,7 @@ async fn every_such_command_does_nothing_without_a_second_person() {
         ),
         ("profile set uk --reason trial".to_owned(), "profile_change"),
         (
-            format!("registry group {person} a --reason stated"),
+            format!("registry group {person} white --reason stated"),
             "subject_group",
         ),
         ("registry retire-key 1".to_owned(), "keys_rotated"),

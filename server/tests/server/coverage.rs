@@ -1086,7 +1086,7 @@ async fn every_command_leaves_its_entries() {
         &format!("registry end-visits {visitor} {prisoner} --reason trial"),
         &format!("registry status {person} suspended --reason trial"),
         &format!("registry wing {person} c"),
-        &format!("registry group {person} a --reason stated"),
+        &format!("registry group {person} white --reason stated"),
         &format!("registry remove {person} --reason asked"),
         "registry protect-keys",
         "registry new-key",
