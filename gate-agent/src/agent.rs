@@ -29,6 +29,7 @@ use crate::life_safety::{self, LifeSafetyParts, Ongoing};
 use crate::observe::Observer;
 use crate::release_order::{ReleaseOrderError, ReleaseOrders};
 use crate::renewal::Renewer;
+use crate::rules::Rules;
 use crate::seal::{SealError, SealingKey};
 use crate::spool::{Spool, SpoolDisk, SpoolError, SpoolLimits};
 use crate::state::{Identity, StateFolder};
@@ -79,6 +80,8 @@ pub struct AgentParts {
     pub identity: Identity,
     /// Where it keeps what must survive.
     pub state: StateFolder,
+    /// The gate's own setting of a jurisdiction profile.
+    pub profile: Option<crate::config::Profile>,
     /// Disk of the spool.
     pub disk: Arc<dyn SpoolDisk>,
     /// Time and randomness.
@@ -123,6 +126,8 @@ pub(crate) struct Shared {
     pub(crate) uplink: Arc<Uplink>,
     pub(crate) spool: Arc<Spool>,
     pub(crate) witness: GateWitness,
+    /// Which pictures may be written.
+    pub(crate) rules: Rules,
     pub(crate) journal: Journal,
     /// The release for life safety that goes on.
     pub(crate) ongoing: Ongoing,
@@ -299,6 +304,7 @@ impl Agent {
             ongoing: Ongoing::taken_up(parts.state.root(), release_orders.standing()),
             release_orders,
             spool,
+            rules: Rules::open(Some(&parts.state), parts.profile),
             witness: GateWitness::open(
                 &parts.state.witness(),
                 &identity.gate,

@@ -25,8 +25,8 @@ Examples:
   sallyport-gate join --server centre.example:8441 --token-file token.txt --state state
   sallyport-gate run --config gate.toml
   sallyport-gate import people/ --state state --category visitor
-  sallyport-gate probe picture.jpg --out seen.png
-  sallyport-gate probe --iris eye.png --eye left --out seen/
+  sallyport-gate probe picture.jpg --out seen.png --development
+  sallyport-gate probe --iris eye.png --eye left --json
 
 A gate joins once with a token from `sallyport-server gate token`, then runs. The decisions are the
 server's; without it the door stays shut and the person is told to call an officer.";
@@ -87,13 +87,13 @@ person's next passage.")]
     #[command(after_help = "\
 Examples:
   sallyport-gate probe picture.jpg
-  sallyport-gate probe picture.jpg --out seen.png
+  sallyport-gate probe picture.jpg --out seen.png --development
   sallyport-gate probe picture.jpg --json
-  sallyport-gate probe --iris eye.png --eye left --out seen/
+  sallyport-gate probe --iris eye.png --eye left --out seen/ --development
   sallyport-gate probe --iris strip-with-both-eyes.png --json
 
-Exit status: 0 when exactly one usable face, or only usable eyes, were found, 2 otherwise. Under the
-profile nsw-2014 no picture of an eye is written.")]
+Exit status: 0 when exactly one usable face, or only usable eyes, were found, 2 otherwise. A picture is
+written only where the rules of the gate that --state or --config names permit it, or with --development.")]
     Probe(probe::ProbeArgs),
     /// List USB cameras, or check the configured ones.
     #[command(after_help = "\

@@ -14,7 +14,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sallyport_domain::{
-    Eye, FaceTemplate, GateId, IrisTemplate, Modality, ModelDigest, QualityDefect, SubjectId,
+    Eye, FaceTemplate, GateId, IrisTemplate, Modality, ModelDigest, QualityDefect, SubjectCategory,
+    SubjectId,
 };
 use sallyport_protocol::{
     EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission, PROTOCOL_VERSION,
@@ -172,6 +173,8 @@ pub struct Importer<'a> {
     pub prepare: &'a mut Prepare<'a>,
     /// The iris pipeline.
     pub prepare_eyes: &'a mut PrepareEyes<'a>,
+    /// May the photograph of such a person be kept? Otherwise it is not sent.
+    pub photographs: &'a dyn Fn(SubjectCategory) -> bool,
     /// The uplink.
     pub send: &'a Send<'a>,
     /// Told of each step.
@@ -302,9 +305,12 @@ impl Importer<'_> {
     ) -> Result<Answer, ImportError> {
         let mut samples = Vec::with_capacity(prepared.len());
         for (source_sha256, picture) in prepared {
-            let photograph =
-                self.sealing
-                    .seal_jpeg(&picture.jpeg, &subject.to_string(), self.random)?;
+            let photograph = (self.photographs)(person.category)
+                .then(|| {
+                    self.sealing
+                        .seal_jpeg(&picture.jpeg, &subject.to_string(), self.random)
+                })
+                .transpose()?;
             samples.push(EnrolmentSample {
                 probe: Probe {
                     modality: Modality::Face,
@@ -314,7 +320,7 @@ impl Importer<'_> {
                     samples: 1,
                 },
                 source_sha256,
-                photograph: Some(photograph),
+                photograph,
             });
         }
         samples.extend(best_of_each(eyes));

@@ -21,6 +21,7 @@ pub mod life_safety;
 pub mod observe;
 pub mod release_order;
 pub mod renewal;
+pub mod rules;
 pub mod seal;
 pub mod spool;
 pub mod state;

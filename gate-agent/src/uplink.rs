@@ -12,9 +12,9 @@ use rustls::ClientConfig;
 use sallyport_domain::TransactionId;
 use sallyport_protocol::{
     DegradedCause, EnrolmentOutcome, EnrolmentSubmission, Heartbeat, HeartbeatAnswer, JoinAnswer,
-    JoinRequest, PassageDecision, PassageRequest, ProtocolError, ReencodingOutcome,
-    ReencodingRequest, ReencodingResult, ReencodingTask, RenewRequest, SuccessorProbes,
-    SuccessorsKept, paths,
+    JoinRequest, PassageDecision, PassageRequest, ProfileQuery, ProfileWord, ProtocolError,
+    ReencodingOutcome, ReencodingRequest, ReencodingResult, ReencodingTask, RenewRequest,
+    SuccessorProbes, SuccessorsKept, paths,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -248,6 +248,28 @@ impl Uplink {
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = Some(time);
         Ok(answer)
+    }
+
+    /// Asks for the jurisdiction profile; `None` when it is what the gate knows.
+    ///
+    /// # Errors
+    /// See [`UplinkError`].
+    pub fn profile(&self, query: &ProfileQuery) -> Result<Option<ProfileWord>, UplinkError> {
+        let mut request = self
+            .agent()
+            .get(format!("{}{}", self.base, paths::PROFILE))
+            .query("size", query.size.to_string());
+        if let Some(sha256) = &query.sha256 {
+            request = request.query("sha256", sha256);
+        }
+        if let Some(index) = query.index {
+            request = request.query("index", index.to_string());
+        }
+        let response = request.call().map_err(unreachable)?;
+        if response.status().as_u16() == 204 {
+            return Ok(None);
+        }
+        answer(response, paths::PROFILE).map(Some)
     }
 
     /// Asks whether the server accepts this gate at all, without telling it anything: a GET on a

@@ -138,6 +138,13 @@ impl GateWitness {
         }
     }
 
+    /// The checkpoint that the gate keeps.
+    #[must_use]
+    pub fn kept(&self) -> Option<Checkpoint> {
+        let memory = self.memory();
+        memory.latest.as_ref().map(|(kept, _)| kept.clone())
+    }
+
     /// The alarm, while it stands.
     #[must_use]
     pub fn alarm(&self) -> Option<LogAlarm> {
@@ -222,6 +229,15 @@ impl GateWitness {
     fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The checkpoint kept in this folder, without opening the witness; `None` when there is none that the log signed, or an alarm stands.
+#[must_use]
+pub fn kept_checkpoint(folder: &Path, log_vkey: &str) -> Option<Checkpoint> {
+    let log = VerifierKey::parse(log_vkey).ok()?;
+    let note = read(&folder.join("checkpoint")).ok()??;
+    let kept = Checkpoint::open(note.as_bytes(), &log).ok()?;
+    standing_alarm(folder).is_none().then_some(kept)
 }
 
 /// Whether an alarm stands in this folder, and its sentence, without opening the witness.

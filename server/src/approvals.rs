@@ -1,6 +1,6 @@
 //! What one person asks for and a supervisor decides: at the server removals, mergers, accounts, exports with sealed details, the
-//! profile, recorded groups, the destruction of a key, the sealed emergency credential; at the server or in the console changes of status,
-//! legal holds and events.
+//! profile, gates' policies, recorded groups, the destruction of a key, the sealed emergency credential; at the server or in the console
+//! changes of status, legal holds and events.
 //!
 //! There is no table of approvals. Who asked, for exactly what, who answered and whether it was used is read from the audit log alone,
 //! so no hand in the database can make an approval. What exactly is asked for is bound by a keyed hash, and shown from the entry's
@@ -54,10 +54,12 @@ pub enum Kind {
     Hold,
     /// Something from which terms are counted.
     Event,
+    /// A gate decides by another policy.
+    Policy,
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Removal,
         Self::Account,
         Self::Export,
@@ -69,6 +71,7 @@ impl Kind {
         Self::Status,
         Self::Hold,
         Self::Event,
+        Self::Policy,
     ];
 
     /// The word in the log.
@@ -86,6 +89,7 @@ impl Kind {
             Self::Status => "status",
             Self::Hold => "hold",
             Self::Event => "event",
+            Self::Policy => "policy",
         }
     }
 
@@ -110,6 +114,7 @@ impl Kind {
             Self::Status => "Status of a person",
             Self::Hold => "Legal hold",
             Self::Event => "Event that terms are counted from",
+            Self::Policy => "Policy of a gate",
         }
     }
 }

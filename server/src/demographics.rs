@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use sallyport_domain::SubjectId;
+use sallyport_domain::{Group, GroupList, SubjectId};
 use sallyport_transparency::Entry;
 
 use crate::audit::{self, AuditError};
@@ -14,17 +14,29 @@ use crate::sealing::{self, Place};
 use crate::state::AppState;
 use crate::store::registry::SubjectRow;
 
-/// A group's name has at most this many characters.
-pub const NAME_CHARS: usize = 60;
-
 /// Why nothing was recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum GroupError {
-    /// Not a name.
+    /// Not in the list.
     #[error(
-        "name the group in up to {NAME_CHARS} letters, digits, spaces and hyphens, always in the same words"
+        "{code:?} is no group of the list that holds; use one of these codes: {known} (profile {profile})"
     )]
-    Name,
+    Code {
+        /// What was given.
+        code: String,
+        /// Those that would do.
+        known: String,
+        /// The profile with the list.
+        profile: String,
+    },
+    /// There is no list.
+    #[error(
+        "the jurisdiction profile {profile} lists no groups, so none can be recorded; set a profile that does, with the list of your country's statistical standard"
+    )]
+    NoList {
+        /// The profile.
+        profile: String,
+    },
     /// No reason.
     #[error("give a reason, such as how the person stated it")]
     Reason,
@@ -57,19 +69,37 @@ fn place<'a>(state: &'a AppState, id: &'a str) -> Place<'a> {
     }
 }
 
-/// One spelling of a group, so that a different capital letter is no other group.
-fn checked(name: &str) -> Result<String, GroupError> {
-    let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
-    let name = name.to_lowercase();
-    let good = (1..=NAME_CHARS).contains(&name.chars().count())
-        && name != crate::reports::groups::NOT_RECORDED
-        && name
-            .chars()
-            .all(|c| c.is_alphanumeric() || c == '-' || c == ' ');
-    good.then_some(name).ok_or(GroupError::Name)
+/// The group of this code in the list that holds.
+///
+/// # Errors
+/// There is none, or no list.
+pub fn listed(state: &AppState, code: &str) -> Result<Group, GroupError> {
+    let held = state.profile();
+    let list = held.profile.groups();
+    let profile = format!("{} version {}", held.profile.name(), held.profile.version());
+    if list.groups.is_empty() {
+        return Err(GroupError::NoList { profile });
+    }
+    list.of_code(code).cloned().ok_or_else(|| {
+        let known: Vec<&str> = list.groups.iter().map(|one| one.code.as_str()).collect();
+        GroupError::Code {
+            code: code.to_owned(),
+            known: known.join(", "),
+            profile,
+        }
+    })
 }
 
-/// Records the group that a person stated, or (`None`) removes it; returns the log entry.
+/// What reports call recorded words: those of the group that they mean in the list that holds, or that they are others.
+#[must_use]
+pub fn shown(list: &GroupList, recorded: &str) -> String {
+    let group = list.of_words(recorded);
+    group
+        .map_or(GroupList::OTHER_WORDS, |group| &group.words)
+        .to_owned()
+}
+
+/// Records the group that a person stated, by its code in the list that holds, or (`None`) removes it; returns the log entry.
 ///
 /// # Errors
 /// See [`GroupError`]; nothing was changed.
@@ -84,7 +114,7 @@ pub async fn record(
     if reason.is_empty() {
         return Err(GroupError::Reason);
     }
-    let group = group.map(checked).transpose()?;
+    let group = group.map(|code| listed(state, code)).transpose()?;
     let mut write = state.store.write().await?;
     let row = write
         .subject(subject)
@@ -94,7 +124,7 @@ pub async fn record(
     let id = subject.to_string();
     let sealed = group
         .as_ref()
-        .map(|group| sealing::seal(&key, 1, &place(state, &id), group.as_bytes()))
+        .map(|group| sealing::seal(&key, 1, &place(state, &id), group.code.as_bytes()))
         .transpose()
         .map_err(RegistryError::from)?;
     let now = state.clock.now();
@@ -118,7 +148,7 @@ pub async fn record(
     Ok(index)
 }
 
-/// The group that was recorded; `None` without one, or when the person is gone.
+/// What was recorded, a code of a list or free words of before; `None` without one, or when the person is gone.
 ///
 /// # Errors
 /// Database or sealing.
@@ -141,7 +171,7 @@ fn open(state: &AppState, row: &SubjectRow, sealed: &[u8]) -> Result<String, Reg
         .map_err(|_| crate::store::StoreError::Corrupt("subject_group.group_sealed").into())
 }
 
-/// The groups of these people, and how many could not be opened: those count as not recorded, and the report says so.
+/// The groups of these people in the words of the list that holds, and how many could not be opened: those count as not recorded, and the report says so.
 ///
 /// # Errors
 /// The database failed.
@@ -150,13 +180,15 @@ pub(crate) async fn groups<'a>(
     people: impl Iterator<Item = &'a str>,
 ) -> Result<(BTreeMap<String, String>, u64), AuditError> {
     let (mut groups, mut unreadable) = (BTreeMap::new(), 0);
+    let held = state.profile();
     for person in people {
         let Ok(subject) = person.parse() else {
             continue;
         };
         match group(state, subject).await {
             Ok(Some(group)) => {
-                groups.insert(person.to_owned(), group);
+                let words = shown(held.profile.groups(), &group);
+                groups.insert(person.to_owned(), words);
             }
             Ok(None) => {}
             Err(RegistryError::Unavailable(error)) => return Err(error),
@@ -167,18 +199,4 @@ pub(crate) async fn groups<'a>(
         }
     }
     Ok((groups, unreadable))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_group_has_one_spelling() {
-        assert_eq!(checked("  Group  A ").unwrap(), "group a");
-        let long = "x".repeat(NAME_CHARS + 1);
-        for bad in ["", "  ", "a+b", "a,b", "Not Recorded", &long] {
-            checked(bad).unwrap_err();
-        }
-    }
 }

@@ -112,7 +112,12 @@ impl Wanted<'_> {
             && entry.gate.as_deref() == self.gate
             && matches!(
                 entry.kind.as_str(),
-                "gate_added" | "gate_joined" | "gate_renewed" | "gate_health" | "witness_key"
+                "gate_added"
+                    | "gate_policy"
+                    | "gate_joined"
+                    | "gate_renewed"
+                    | "gate_health"
+                    | "witness_key"
             )
     }
 }
@@ -157,7 +162,9 @@ pub async fn bundle(state: &AppState, transaction: &str) -> Result<Evidence, Aud
         }
     })
     .await?;
-    let health = held.get("gate_health").map(|(index, _)| *index);
+    let index_of = |kind: &str| held.get(kind).map(|(index, _)| *index);
+    let health = index_of("gate_health");
+    let policy_set = index_of("gate_policy").or_else(|| index_of("gate_added"));
     taken.extend(held.into_values());
     // Only what was measured with a model that this passage used.
     rates.of.retain(|_, held| {
@@ -177,6 +184,7 @@ pub async fn bundle(state: &AppState, transaction: &str) -> Result<Evidence, Aud
     evidence.policy = policy.to_text();
     evidence.checkpoint = note;
     stated(state, &mut evidence, index, &entry, health).await?;
+    stated_policy(state, &mut evidence, &entry, policy_set).await?;
     measured(state, &mut evidence, &rates).await?;
     Ok(evidence)
 }
@@ -201,23 +209,6 @@ async fn stated(
             String::from_utf8_lossy(&detail).into_owned(),
         );
     }
-    if let Some(gate) = entry.gate.as_deref().and_then(|gate| gate.parse().ok())
-        && let Some(row) = state.store.gate(&gate).await?
-        && let Ok(policy) = serde_json::from_str::<GatePolicy>(&row.policy)
-        && Some(&policy.version) == entry.policy.as_ref()
-    {
-        say(
-            "error rates that the gate's policy asks for",
-            format!(
-                "a stranger is taken for somebody in the registry at most once in {:.0} searches (FPIR {}), and for one claimed person at most once in {:.0} comparisons (FMR {}). These are targets, not measurements",
-                1.0 / policy.fpir_target,
-                policy.fpir_target,
-                1.0 / policy.fmr_target,
-                policy.fmr_target
-            ),
-        );
-        say("policy of the gate", row.policy);
-    }
     match &entry.calibration {
         Some(named) if *named == state.fusion_id => {
             let text = serde_json::to_string(&state.fusion).map_err(audit::refused)?;
@@ -233,6 +224,44 @@ async fn stated(
         ),
         None => {}
     }
+    Ok(())
+}
+
+/// The policy by which the passage was decided, from what the log has sealed beside the entry that set it: the gate may have another one
+/// by now.
+async fn stated_policy(
+    state: &AppState,
+    evidence: &mut Evidence,
+    entry: &Entry,
+    set_by: Option<u64>,
+) -> Result<(), AuditError> {
+    let Some(set_by) = set_by else {
+        return Ok(());
+    };
+    let detail = audit::detail(state, set_by).await?;
+    let text = detail.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
+    let Some(text) = text else {
+        return Ok(());
+    };
+    let Ok(policy) = serde_json::from_str::<GatePolicy>(&text) else {
+        return Ok(());
+    };
+    if Some(&policy.version) != entry.policy.as_ref() {
+        return Ok(());
+    }
+    evidence.stated.insert(
+        "error rates that the gate's policy asks for".to_owned(),
+        format!(
+            "a stranger is taken for somebody in the registry at most once in {:.0} searches (FPIR {}), and for one claimed person at most once in {:.0} comparisons (FMR {}). These are targets, not measurements",
+            1.0 / policy.fpir_target,
+            policy.fpir_target,
+            1.0 / policy.fmr_target,
+            policy.fmr_target
+        ),
+    );
+    evidence
+        .stated
+        .insert("policy of the gate".to_owned(), text);
     Ok(())
 }
 

@@ -14,8 +14,8 @@ use axum::routing::{get, post};
 use sallyport_domain::{GateId, TransactionId};
 use sallyport_protocol::{
     DoorReport, EnrolmentSubmission, FailedAcquisition, Heartbeat, HeartbeatAnswer, JoinRequest,
-    PROTOCOL_VERSION, PassageRequest, ProtocolError, ReencodingRequest, ReencodingResult,
-    RenewRequest, SignedDoorReport, SignedGateEvent, SuccessorProbes, paths,
+    PROTOCOL_VERSION, PassageRequest, ProfileQuery, ProtocolError, ReencodingRequest,
+    ReencodingResult, RenewRequest, SignedDoorReport, SignedGateEvent, SuccessorProbes, paths,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ use crate::gate_events::{self, GateEventError};
 use crate::gates::{self, GateError};
 use crate::model_change;
 use crate::passages::{self, PassageError};
+use crate::profile_word;
 use crate::refusals;
 use crate::registry::RegistryError;
 use crate::reviews;
@@ -73,6 +74,7 @@ pub fn router(state: AppState) -> Router {
         .route(paths::REENCODING, post(reencoding))
         .route(paths::REENCODED, post(reencoded))
         .route(paths::HEARTBEAT, get(alive).post(heartbeat))
+        .route(paths::PROFILE, get(profile))
         .route(paths::REVIEW, get(review))
         .layer(DefaultBodyLimit::max(PASSAGE_LIMIT))
         .layer(middleware::from_fn(time_limit))
@@ -145,6 +147,12 @@ impl From<PassageError> for Refusal {
             PassageError::Invalid(_) => Self::new(StatusCode::BAD_REQUEST, "invalid", message),
             PassageError::Conflict => Self::new(StatusCode::CONFLICT, "conflict", message),
             PassageError::Unknown => Self::new(StatusCode::NOT_FOUND, "unknown", message),
+            PassageError::NotInLog => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "not_in_log", message)
+            }
+            PassageError::PolicyChanged => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "policy_changed", message)
+            }
             // Gates tell this apart from a server that fails otherwise.
             PassageError::Unavailable(_) => {
                 let mut refusal = Self::unavailable(&error);
@@ -202,7 +210,7 @@ impl From<GateError> for Refusal {
             }
             GateError::BadToken => Self::new(StatusCode::FORBIDDEN, "bad_token", message),
             GateError::BadKey => Self::new(StatusCode::FORBIDDEN, "bad_key", message),
-            GateError::Authority(_) | GateError::BadPolicy(_) => {
+            GateError::Authority(_) | GateError::BadPolicy(_) | GateError::Purpose => {
                 Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
             }
             GateError::Unavailable(_) => Self::unavailable(&error),
@@ -262,11 +270,7 @@ impl FromRequestParts<AppState> for Gate {
             rights::alarm(state, "gate", named.as_str())
                 .await
                 .map_err(|error| Refusal::unavailable(&error))?;
-            return Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not_in_log",
-                "this gate's direction or policy in the database is not what the audit log says, so nothing is decided; an officer decides, and the administrator must look at the alarm",
-            ));
+            return Err(PassageError::NotInLog.into());
         }
         Ok(Self(gate))
     }
@@ -519,6 +523,21 @@ async fn heartbeat(
             }))
         }
     }
+}
+
+/// The jurisdiction profile, for gates that write nothing which it forbids.
+async fn profile(
+    State(state): State<AppState>,
+    Gate(_): Gate,
+    Query(query): Query<ProfileQuery>,
+) -> Result<Response, Refusal> {
+    let word = profile_word::word(&state, &query)
+        .await
+        .map_err(|error| Refusal::unavailable(&error))?;
+    Ok(match word {
+        Some(word) => answer(word),
+        None => StatusCode::NO_CONTENT.into_response(),
+    })
 }
 
 #[derive(Deserialize)]

@@ -4,8 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hpke::Serializable as _;
 use sallyport_domain::{
-    AccessRule, Direction, GateId, GatePolicy, ModalityPolicy, PadPolicy, Purpose, SubjectCategory,
-    Timestamp, UnrecognisedPolicy,
+    AccessRule, Direction, GateId, GatePolicy, ModalityPolicy, PadPolicy, PolicyError, Purpose,
+    SubjectCategory, Timestamp, UnrecognisedPolicy,
 };
 use sallyport_protocol::{
     Heartbeat, HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, key_fingerprint,
@@ -20,7 +20,7 @@ use crate::enrolments::ledger;
 use crate::state::AppState;
 use crate::store::StoreError;
 use crate::store::gates::GateRow;
-use crate::{presence, rights, witness};
+use crate::{policies, presence, rights, witness};
 
 /// Life of a join token.
 pub const TOKEN_MINUTES: i64 = 15;
@@ -51,7 +51,12 @@ pub enum GateError {
     NotWaiting,
     /// The policy.
     #[error("the policy is not acceptable: {0}")]
-    BadPolicy(&'static str),
+    BadPolicy(#[from] PolicyError),
+    /// The jurisdiction profile forbids the policy's purpose.
+    #[error(
+        "the jurisdiction profile does not permit this purpose; sallyport-server profile show lists those it permits"
+    )]
+    Purpose,
     /// The signing request.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -111,34 +116,6 @@ fn gate_entry(
     })
 }
 
-/// A policy with error rates above this would let strangers in.
-const MAX_ERROR_RATE: f64 = 1e-2;
-
-fn validate(policy: &GatePolicy) -> Result<(), GateError> {
-    let rate = |rate: f64| rate > 0.0 && rate <= MAX_ERROR_RATE;
-    if !rate(policy.fpir_target) || !rate(policy.fmr_target) {
-        return Err(GateError::BadPolicy(
-            "fpir_target and fmr_target must be above 0 and at most 0.01",
-        ));
-    }
-    if policy.version.is_empty() || policy.version.len() > 64 {
-        return Err(GateError::BadPolicy("version must have 1 to 64 characters"));
-    }
-    let window = |window: &sallyport_domain::WeeklyWindow| {
-        window.from_minute < window.until_minute && window.until_minute <= 1_440
-    };
-    if !policy
-        .rules
-        .iter()
-        .all(|rule| rule.windows.iter().all(window))
-    {
-        return Err(GateError::BadPolicy(
-            "each window needs from_minute < until_minute <= 1440; split a window at midnight",
-        ));
-    }
-    Ok(())
-}
-
 /// Adds a gate.
 ///
 /// # Errors
@@ -150,16 +127,18 @@ pub async fn add(
     policy: &GatePolicy,
     actor: &str,
 ) -> Result<(), GateError> {
-    validate(policy)?;
+    policy.check()?;
     if !state.profile().profile.permits(policy.purpose) {
-        return Err(GateError::BadPolicy(
-            "the jurisdiction profile does not permit this purpose; sallyport-server profile show lists those it permits",
-        ));
+        return Err(GateError::Purpose);
     }
     let now = state.clock.now();
-    let text =
-        serde_json::to_string(policy).map_err(|error| AuditError::Refused(error.to_string()))?;
+    let text = policies::text_of(policy)?;
     let mut write = state.store.write().await?;
+    // A gate whose row a hand took away is not added anew: its policies would begin from the first one again.
+    ledger::catch_up(state).await?;
+    if state.rights(|rights| rights.policy_of(gate).is_some()) {
+        return Err(GateError::Exists);
+    }
     if !write
         .gate_insert(gate, direction.code(), &text, now)
         .await?

@@ -13,6 +13,7 @@ mod key_commands;
 mod log_commands;
 mod merge_commands;
 mod model_commands;
+mod policy_commands;
 mod promise_commands;
 mod record_commands;
 mod report_commands;
@@ -33,8 +34,8 @@ use sallyport_server::keys;
 use sallyport_server::proposals::{self, Proposed};
 use sallyport_server::state::AppState;
 use sallyport_server::{
-    approvals, consultations, demographics, gates, hardening, installation, officers, registry,
-    serve, templates,
+    approvals, consultations, demographics, gates, hardening, installation, officers, policies,
+    profiles, registry, serve, templates,
 };
 use zeroize::Zeroizing;
 
@@ -98,7 +99,7 @@ enum Command {
         )]
         database_owner: String,
     },
-    /// Gates: add, list, make join tokens, revoke.
+    /// Gates: add, list, make join tokens, set policies, revoke.
     #[command(subcommand)]
     Gate(Gate),
     /// People: list, change status, remove.
@@ -220,6 +221,8 @@ enum Gate {
         #[command(flatten)]
         data: Data,
     },
+    /// Show the policy that holds at a gate, or set the next one; a supervisor approves exactly that text first.
+    Policy(policy_commands::Policy),
     /// Revoke all keys of a gate at once.
     Revoke {
         /// Which gate.
@@ -266,7 +269,7 @@ enum Registry {
     Group {
         /// Who.
         subject: SubjectId,
-        /// The group, always in the same words; without it, what was recorded is removed.
+        /// Code of the group in the jurisdiction profile's list (`profile show`); without it, what was recorded is removed.
         group: Option<String>,
         /// Why, such as how the person stated it; kept sealed beside the log entry.
         #[arg(long)]
@@ -514,12 +517,13 @@ async fn gate(command: Gate) -> anyhow::Result<()> {
                 Some(path) => {
                     let text = std::fs::read_to_string(&path)
                         .with_context(|| format!("reading {}", path.display()))?;
-                    serde_json::from_str(&text)
-                        .with_context(|| format!("{} is not a policy", path.display()))?
+                    policies::parse(&text).with_context(|| path.display().to_string())?
                 }
                 None => gates::default_policy(),
             };
-            gates::add(&open(&data).await?, &gate, direction, &policy, ACTOR).await?;
+            let state = open(&data).await?;
+            profiles::current(&state).await?;
+            gates::add(&state, &gate, direction, &policy, ACTOR).await?;
             println!(
                 "Gate {gate} added. Next: sallyport-server gate token {gate} --data {}",
                 data.data.display()
@@ -557,6 +561,7 @@ async fn gate(command: Gate) -> anyhow::Result<()> {
             gates::approve(&open(&data).await?, &gate, &fingerprint.concat(), ACTOR).await?;
             println!("The device may speak for {gate} from now on.");
         }
+        Gate::Policy(arguments) => policy_commands::run(arguments).await?,
         Gate::Revoke { gate, data } => {
             let keys = gates::revoke(&open(&data).await?, &gate, ACTOR).await?;
             println!("{keys} keys of {gate} revoked; it is refused from its next request on.");
@@ -684,8 +689,15 @@ async fn people(command: Registry) -> anyhow::Result<()> {
             data,
         } => {
             let state = open(&data).await?;
-            let what = match &group {
-                Some(group) => format!("Record the demographic group \"{group}\" of {subject}."),
+            profiles::current(&state).await?;
+            let listed = group
+                .as_deref()
+                .map(|code| demographics::listed(&state, code));
+            let what = match listed.transpose()? {
+                Some(group) => format!(
+                    "Record the demographic group {} (\"{}\") of {subject}.",
+                    group.code, group.words
+                ),
                 None => format!("Remove the recorded demographic group of {subject}."),
             };
             let asked = Asked {

@@ -26,6 +26,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::audit::{self, AuditError};
 use crate::gates;
+use crate::policies;
 use crate::promises;
 use crate::registry::{self, RegistryError};
 use crate::rights;
@@ -51,6 +52,16 @@ pub enum PassageError {
     /// There is no such passage.
     #[error("there is no such passage at this gate")]
     Unknown,
+    /// The gate's row is not the log's.
+    #[error(
+        "this gate's direction or policy in the database is not what the audit log says, so nothing is decided; an officer decides, and the administrator must look at the alarm"
+    )]
+    NotInLog,
+    /// A new policy came while this passage was being decided.
+    #[error(
+        "the gate's policy was changed at this moment, so nothing was granted; try again with the same transaction id"
+    )]
+    PolicyChanged,
     /// Database or log failed before anything was durable.
     #[error(
         "the server could not record the passage, so nothing was granted; try again with the same transaction id"
@@ -92,8 +103,8 @@ pub async fn request(
     if let Some(stored) = state.store.passage(request.transaction).await? {
         return repeat(state, &stored, &request_sha256);
     }
-    let policy: GatePolicy =
-        serde_json::from_str(&gate.policy).map_err(|_| StoreError::Corrupt("gate.policy"))?;
+    let policy = policies::in_force(state, gate).await?;
+    let (policy, policy_text) = policy.ok_or(PassageError::NotInLog)?;
     let now = state.clock.now();
     let trusted = state.is_trusted(now);
     if !trusted {
@@ -153,7 +164,7 @@ pub async fn request(
         door_at: None,
         review: None,
     };
-    store(state, row, attachment, scores(&search)).await
+    store(state, row, &policy_text, attachment, scores(&search)).await
 }
 
 /// Longest reason of a presentation attack vote.
@@ -404,10 +415,12 @@ async fn clock_is_right(state: &AppState, now: Timestamp) {
     }
 }
 
-/// Passage row, log entry and tree nodes in one transaction. Somebody who came first with the same id wins.
+/// Passage row, log entry and tree nodes in one transaction. Somebody who came first with the same id wins. `policy` is the text by
+/// which it was decided: after the entry of a new policy no passage of the gate names an older one.
 async fn store(
     state: &AppState,
     mut row: PassageRow,
+    policy: &str,
     attachment: Option<Vec<u8>>,
     detail: Option<Vec<u8>>,
 ) -> Result<PassageDecision, PassageError> {
@@ -440,7 +453,9 @@ async fn store(
     if let (Verdict::Grant, Some(subject)) = (row.verdict, row.candidates.first()) {
         promises::passed(state, &mut write, &row.gate, *subject, row.decided_at).await?;
     }
-    write.passage_insert(&row, attachment).await?;
+    if !write.passage_insert(&row, policy, attachment).await? {
+        return Err(PassageError::PolicyChanged);
+    }
     write.commit().await?;
     state.logged_at(row.decided_at);
     if state.is_trusted(row.decided_at) {
@@ -529,8 +544,8 @@ pub async fn failed_acquisition(
     }
     same_direction(gate, report.direction)?;
     let request_sha256 = content_sha256(&report)?;
-    let policy: GatePolicy =
-        serde_json::from_str(&gate.policy).map_err(|_| StoreError::Corrupt("gate.policy"))?;
+    let policy = policies::in_force(state, gate).await?;
+    let (policy, policy_text) = policy.ok_or(PassageError::NotInLog)?;
     let attachment = sealed_json(report.attachment.as_ref())?;
     let row = PassageRow {
         transaction: report.transaction,
@@ -554,7 +569,7 @@ pub async fn failed_acquisition(
         door_at: None,
         review: None,
     };
-    store(state, row, attachment, None).await
+    store(state, row, &policy_text, attachment, None).await
 }
 
 /// Passages with a log index below `before`, newest first.

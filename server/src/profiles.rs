@@ -75,6 +75,8 @@ impl From<StoreError> for ProfileSetError {
 pub struct Held {
     /// The rules.
     pub profile: Arc<Profile>,
+    /// Their text.
+    pub text: Arc<str>,
     /// SHA-256 of its text.
     pub sha256: String,
     /// The log entry that set it; `None` while the server's own holds.
@@ -88,6 +90,7 @@ impl Default for Held {
         let profile = parse(text).expect("the tests of domain read every shipped profile");
         Self {
             profile: Arc::new(profile),
+            text: text.into(),
             sha256: sha256(text),
             set_by: None,
         }
@@ -136,8 +139,8 @@ pub(crate) async fn load(state: &AppState) -> Result<(), RegistryError> {
     }
     let text = state.store.profile(&named).await?;
     let text = text.filter(|text| sha256(text) == named);
-    let profile = text.as_deref().and_then(|text| parse(text).ok());
-    let profile = profile.ok_or(RegistryError::ProfileChanged)?;
+    let text = text.ok_or(RegistryError::ProfileChanged)?;
+    let profile = parse(&text).map_err(|_| RegistryError::ProfileChanged)?;
     tracing::info!(
         profile = profile.name(),
         version = profile.version(),
@@ -145,6 +148,7 @@ pub(crate) async fn load(state: &AppState) -> Result<(), RegistryError> {
     );
     state.set_profile(Held {
         profile: Arc::new(profile),
+        text: text.into(),
         sha256: named,
         set_by: Some(index),
     });

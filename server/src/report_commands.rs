@@ -8,7 +8,7 @@ use clap::Subcommand;
 use sallyport_domain::{SubjectId, Timestamp};
 use sallyport_server::reports::{self, Report as Written};
 use sallyport_server::state::AppState;
-use sallyport_server::{audit, erasure, evidence};
+use sallyport_server::{audit, erasure, evidence, profiles};
 use sallyport_transparency::Entry;
 
 use super::log_commands::moment;
@@ -88,6 +88,7 @@ pub(super) async fn report(command: Report) -> anyhow::Result<()> {
                 ..exported(&state, "report_subject", Some(reason))?
             };
             audit::record(&state, entry).await?;
+            profiles::current(&state).await?;
             (into, reports::of_subject(&state, subject).await?)
         }
         Report::Officer {
@@ -111,6 +112,7 @@ pub(super) async fn report(command: Report) -> anyhow::Result<()> {
         Report::Month { period, into } => {
             let state = open(&into.data).await?;
             audit::record(&state, exported(&state, "report_month", None)?).await?;
+            profiles::current(&state).await?;
             let report = reports::of_month(&state, period.since, period.until);
             (into, report.await?)
         }

@@ -241,6 +241,16 @@ pub(super) async fn profile(command: ProfileCommand) -> anyhow::Result<()> {
             for category in SubjectCategory::ALL {
                 println!("\n{}", profiles::notice(&held, category));
             }
+            let list = held.profile.groups();
+            let confirm = if list.to_confirm {
+                "; to be confirmed by the operator"
+            } else {
+                ""
+            };
+            println!("\nDemographic groups ({}{confirm}):", list.source);
+            for group in &list.groups {
+                println!("- {}: {}", group.code, group.words);
+            }
         }
         ProfileCommand::Set {
             profile,

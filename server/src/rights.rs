@@ -22,7 +22,7 @@ use crate::store::officers::{OfficerRow, SessionRow};
 pub(crate) const WAITS: &str = "waits_for_approval";
 
 /// Kinds that matter here, as they stand in an entry.
-pub(crate) const KINDS: [&[u8]; 28] = [
+pub(crate) const KINDS: [&[u8]; 29] = [
     b"\"kind\":\"officer_created\"",
     b"\"kind\":\"officer_renewed\"",
     b"\"kind\":\"officer_password\"",
@@ -32,6 +32,7 @@ pub(crate) const KINDS: [&[u8]; 28] = [
     b"\"kind\":\"officer_key_removed\"",
     b"\"kind\":\"officer_codes_added\"",
     b"\"kind\":\"gate_added\"",
+    b"\"kind\":\"gate_policy\"",
     b"\"kind\":\"gate_joined\"",
     b"\"kind\":\"gate_renewed\"",
     b"\"kind\":\"gate_revoked\"",
@@ -71,10 +72,32 @@ struct Gate {
     /// [`gate_content`]; none in entries of before it was written.
     content: Option<String>,
     policy: Option<String>,
+    /// The entry that says both; none while the gate was not added.
+    set_by: Option<u64>,
+    /// The highest number that a policy of this gate ever had.
+    highest: u32,
     /// Keys that it joined or renewed with since it was last revoked.
     keys: HashSet<String>,
     /// Keys that it joined with and that no officer has approved yet.
     waiting: BTreeSet<String>,
+}
+
+impl Gate {
+    /// Policies only ever rise: an entry with an older one, however it came into the log, changes nothing.
+    fn is_next(&self, entry: &Entry) -> bool {
+        number(entry).is_some_and(|number| number > self.highest)
+    }
+
+    fn take_policy(&mut self, index: u64, entry: &Entry) {
+        self.content.clone_from(&entry.content);
+        self.policy.clone_from(&entry.policy);
+        self.set_by = Some(index);
+        self.highest = number(entry).unwrap_or(0);
+    }
+}
+
+fn number(entry: &Entry) -> Option<u32> {
+    entry.policy.as_deref().and_then(GatePolicy::number_of)
 }
 
 /// What the log says, up to an entry. Filled by [`ledger::catch_up`].
@@ -98,7 +121,7 @@ impl Rights {
         } else if kind.starts_with("officer_") {
             self.take_account(kind, entry);
         } else if kind.starts_with("gate_") {
-            self.take_gate(kind, entry);
+            self.take_gate(index, kind, entry);
         } else if let Some(subject) = entry.subject.as_deref().and_then(|id| id.parse().ok()) {
             match (kind, &entry.decision) {
                 ("subject_status", Some(status)) => {
@@ -152,15 +175,15 @@ impl Rights {
         }
     }
 
-    fn take_gate(&mut self, kind: &str, entry: &Entry) {
+    fn take_gate(&mut self, index: u64, kind: &str, entry: &Entry) {
         let Some(id) = entry.gate.as_deref().and_then(|id| id.parse().ok()) else {
             return;
         };
         let gate: &mut Gate = self.gates.entry(id).or_default();
         match kind {
-            "gate_added" => {
-                gate.content.clone_from(&entry.content);
-                gate.policy.clone_from(&entry.policy);
+            "gate_added" if gate.set_by.is_none() => gate.take_policy(index, entry),
+            "gate_policy" if gate.set_by.is_some() && gate.is_next(entry) => {
+                gate.take_policy(index, entry);
             }
             // Before there were approvals a key counted from its joining on.
             "gate_joined" if entry.decision.as_deref() == Some(WAITS) => {
@@ -237,7 +260,13 @@ impl Rights {
             .is_some_and(|account| account.keys == *keys && account.codes == codes)
     }
 
-    fn gate(&self, row: &GateRow, content: &str) -> bool {
+    /// The entry that set a gate's policy, and the highest number that it ever had; `None` of a gate that was never added.
+    pub(crate) fn policy_of(&self, gate: &GateId) -> Option<(u64, u32)> {
+        let gate = self.gates.get(gate)?;
+        Some((gate.set_by?, gate.highest))
+    }
+
+    pub(crate) fn gate(&self, row: &GateRow, content: &str) -> bool {
         self.gates.get(&row.id).is_some_and(|gate| {
             // An entry of before names the policy's version only.
             match &gate.content {

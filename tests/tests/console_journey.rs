@@ -60,6 +60,7 @@ async fn an_officer_sets_up_signs_in_reviews_and_signs_out() {
         &station,
         "--enrolment",
         &batch.code,
+        "--development",
     ];
     checkout.run("sallyport-gate", import).unwrap();
     site.close_batch(batch.id).unwrap();

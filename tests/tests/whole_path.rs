@@ -205,8 +205,17 @@ fn mates_pass_strangers_do_not_and_the_log_verifies() {
         assert!(format!("{error:#}").contains("clause 321"), "{error:#}");
         assert!(!kept.exists());
     }
-    // Where no profile forbids it, both eyes go into a record that other systems read, and ours.
-    probe(&["--record", &kept_text]).unwrap();
+    // The gate heard of the server's profile, and obeys it where nobody names one.
+    let known = std::fs::read_to_string(folder.path().join("front-in/profile.json")).unwrap();
+    assert!(known.contains("\"nsw-2014\""), "{known}");
+    let front_in = folder.path().join("front-in").display().to_string();
+    for rules in [&["--state", &front_in][..], &[]] {
+        let error = probe(&[rules, &["--record", &kept_text]].concat()).unwrap_err();
+        assert!(format!("{error:#}").contains("clause 321"), "{error:#}");
+        assert!(!kept.exists());
+    }
+    // Drawn eyes stand under no law: both go into a record that other systems read, and ours.
+    probe(&["--development", "--record", &kept_text]).unwrap();
     let record = std::fs::read(&kept).unwrap();
     let images = read_iris_record("record", Timestamp::from_micros(0), &record).unwrap();
     let eyes: Vec<_> = images.iter().map(|image| image.eye).collect();

@@ -11,6 +11,7 @@ mod consultation;
 mod decision;
 mod enrolment;
 mod fusion;
+mod gate_rules;
 mod ids;
 pub mod iris;
 mod officer;
@@ -41,6 +42,7 @@ pub use fusion::{
     CandidateEvidence, Evidence, GallerySize, ModalityVerdict, OperatingPoints, Recognition,
     RecognitionDoubt, SubjectScores,
 };
+pub use gate_rules::GateRules;
 pub use ids::{
     EnrolmentId, GateId, IdError, OfficerId, ReferenceId, ReviewId, SiteId, SubjectId,
     TransactionId,
@@ -52,12 +54,12 @@ pub use iris::{
 pub use officer::{Act, Role};
 pub use pad::{PadAssessment, PadKind, PadVerdict, PadVote};
 pub use policy::{
-    AccessRule, Direction, GatePolicy, ModalityPolicy, PadPolicy, Purpose, UnrecognisedPolicy,
-    WeeklyWindow,
+    AccessRule, Direction, GatePolicy, ModalityPolicy, PadPolicy, PolicyError, Purpose,
+    UnrecognisedPolicy, WeeklyWindow,
 };
 pub use profile::{
-    DataKind, Due, Keep, LifeEvents, Profile, ProfileError, ProfileRule, RetentionEvent,
-    UnrecognisedRule,
+    DataKind, Due, Group, GroupList, Keep, LifeEvents, Profile, ProfileError, ProfileRule,
+    RetentionEvent, UnrecognisedRule,
 };
 pub use quality::{QualityDefect, QualityReport};
 pub use share::Share;

@@ -2,6 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+mod check;
+mod words;
+
+pub use check::PolicyError;
+
 use crate::{LocalMoment, SubjectCategory, Weekday};
 
 /// Which way a passage goes, seen from outside the centre.
@@ -145,7 +150,7 @@ pub struct AccessRule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatePolicy {
-    /// Name and version of the policy, recorded with each decision.
+    /// Name and version of the policy, recorded with each decision: `NAME-NUMBER`. A gate's next policy has a higher number.
     pub version: String,
     /// Declared purpose.
     pub purpose: Purpose,
@@ -163,3 +168,6 @@ pub struct GatePolicy {
     /// Access rules.
     pub rules: Vec<AccessRule>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod groups;
+
+pub use groups::{Group, GroupList};
+
 use crate::{Purpose, SubjectCategory, Timestamp};
 
 /// A kind of data about an enrolled person.
@@ -132,6 +136,7 @@ pub struct Profile {
     purposes: Vec<Purpose>,
     purposes_source: String,
     unrecognised: UnrecognisedRule,
+    groups: GroupList,
     rules: Vec<ProfileRule>,
 }
 
@@ -166,6 +171,11 @@ pub enum ProfileError {
         /// Before review.
         hours_before_review: u16,
     },
+    /// A list of groups in which one is unusable.
+    #[error(
+        "groups: {0} cannot stand there; a code has 1 to 32 lower-case letters, digits and underscores, words have 1 to 60 characters, and no two groups may be alike"
+    )]
+    Groups(String),
     /// Not exactly one rule.
     #[error(
         "{rules} rules cover {kind:?} of {}; write exactly one", .category.code()
@@ -256,6 +266,12 @@ impl Profile {
         &self.unrecognised
     }
 
+    /// The demographic groups that may be recorded.
+    #[must_use]
+    pub const fn groups(&self) -> &GroupList {
+        &self.groups
+    }
+
     /// All rules.
     #[must_use]
     pub fn rules(&self) -> &[ProfileRule] {
@@ -324,6 +340,8 @@ struct RawProfile {
     purposes_source: String,
     #[serde(default)]
     unrecognised: UnrecognisedRule,
+    #[serde(default)]
+    groups: GroupList,
     rule: Vec<ProfileRule>,
 }
 
@@ -368,6 +386,7 @@ impl TryFrom<RawProfile> for Profile {
                 hours_before_review,
             });
         }
+        raw.groups.check()?;
         for rule in &raw.rule {
             if rule.source.trim().is_empty() {
                 return Err(ProfileError::Blank("the source of a rule"));
@@ -397,6 +416,7 @@ impl TryFrom<RawProfile> for Profile {
             purposes: raw.purposes,
             purposes_source: raw.purposes_source,
             unrecognised: raw.unrecognised,
+            groups: raw.groups,
             rules: raw.rule,
         })
     }

@@ -10,6 +10,7 @@ mod joining;
 mod model_change;
 mod passage;
 mod probe;
+mod profile;
 mod release;
 
 pub use door::{
@@ -31,6 +32,7 @@ pub use model_change::{
 };
 pub use passage::{PassageDecision, PassageRequest, ProtocolError, Sealed};
 pub use probe::{Probe, ProbeError};
+pub use profile::{ProfileEntry, ProfileQuery, ProfileWord};
 pub use release::{RELEASE_ORDER_LIFETIME_MS, ReleaseAction, ReleaseOrder, SignedReleaseOrder};
 
 /// Version of these messages; the server refuses others with status 400 and says which it speaks.
@@ -62,6 +64,9 @@ pub mod paths {
     pub const REENCODED: &str = "/gate/v1/reencoded";
     /// POST [`crate::Heartbeat`], answered with [`crate::HeartbeatAnswer`].
     pub const HEARTBEAT: &str = "/gate/v1/heartbeat";
+    /// GET with the fields of [`crate::ProfileQuery`], answered with [`crate::ProfileWord`], or 204 when that is what the gate knows. A
+    /// server of before does not have it.
+    pub const PROFILE: &str = "/gate/v1/profile";
     /// GET `?transaction=ID`: long poll (up to 25 s) for the officer's answer to a referred
     /// passage; 204 when there is none yet, else [`crate::PassageDecision`].
     pub const REVIEW: &str = "/gate/v1/review";

@@ -11,6 +11,7 @@ use super::Shared;
 use crate::event::AgentEvent;
 use crate::renewal::{Attempts, Phase, Renewer};
 use crate::state::StateFolder;
+use crate::uplink::UplinkError;
 
 /// Pause between looks at the spool.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -83,6 +84,7 @@ fn deliver_all(shared: &Shared, told: &mut BTreeSet<u64>) -> Result<(), ()> {
 pub(super) fn heartbeats(shared: &Arc<Shared>, state: &StateFolder, every: Duration) {
     let mut failing = false;
     let mut written = None;
+    let mut profile_trouble = None;
     loop {
         let cameras = shared.camera_texts();
         if written.as_ref() != Some(&cameras) {
@@ -116,6 +118,7 @@ pub(super) fn heartbeats(shared: &Arc<Shared>, state: &StateFolder, every: Durat
                 shared.degraded(DegradedCause::Server, false);
                 watch_clock(shared, answer.now);
                 at_once = watch_log(shared, &answer);
+                learn_profile(shared, &mut profile_trouble);
                 shared.emit(AgentEvent::Heartbeat);
             }
             Err(error) => {
@@ -218,6 +221,48 @@ pub(super) fn renewals(shared: &Arc<Shared>, mut renewer: Renewer) {
             return;
         }
     }
+}
+
+/// Asks for the jurisdiction profile and takes it. What is wrong with it is said once; what was known then stays.
+fn learn_profile(shared: &Shared, told: &mut Option<String>) {
+    // A log that betrayed this gate proves nothing.
+    if shared.witness.alarm().is_some() {
+        return;
+    }
+    let kept = shared.witness.kept();
+    let query = shared
+        .rules
+        .query(kept.as_ref().map_or(0, |kept| kept.size));
+    let problem = match shared.uplink.profile(&query) {
+        Ok(None) => None,
+        Ok(Some(word)) => match shared.rules.take(&word, kept.as_ref()) {
+            Ok(true) => {
+                tracing::info!("{}", shared.rules.sentence());
+                None
+            }
+            Ok(false) => None,
+            Err(error) => Some((error.to_string(), true)),
+        },
+        // A server of before does not tell it, and one that is away tells nothing.
+        Err(error) => Some((
+            error.to_string(),
+            matches!(error, UplinkError::BadAnswer(_)),
+        )),
+    };
+    let Some((problem, is_trouble)) = problem else {
+        *told = None;
+        return;
+    };
+    if told.as_ref() == Some(&problem) {
+        return;
+    }
+    tracing::warn!("the jurisdiction profile: {problem}");
+    if is_trouble {
+        shared.emit(AgentEvent::Trouble {
+            problem: problem.clone(),
+        });
+    }
+    *told = Some(problem);
 }
 
 /// Judges what the server shows of the audit log; `true` when this raised an alarm.

@@ -251,7 +251,10 @@ impl Worker {
                 defects,
             } => {
                 self.shared.came_during_release(transaction);
-                let attachment = self.observer.picture().and_then(|jpeg| {
+                // The spool is on this machine's disk, and who it was is not known: only where everybody's picture may be kept.
+                let kept = self.shared.rules.in_force().photograph(None);
+                let picture = self.observer.picture().filter(|_| kept);
+                let attachment = picture.and_then(|jpeg| {
                     self.sealing
                         .seal_jpeg(&jpeg, &transaction.to_string(), &*self.shared.deps.random)
                         .ok()

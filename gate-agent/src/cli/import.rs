@@ -12,10 +12,12 @@ use super::{ModelFlags, say};
 use crate::config::{Config, Profile, VisionConfig};
 use crate::deps::Deps;
 use crate::import::{ImportEvent, Importer, prepare_eyes, prepare_picture, read_input};
+use crate::rules::Rules;
 use crate::seal::SealingKey;
-use crate::state::StateFolder;
+use crate::state::{Identity, StateFolder};
 use crate::tls;
 use crate::uplink::Uplink;
+use crate::witness::kept_checkpoint;
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
@@ -40,7 +42,7 @@ pub(super) struct ImportArgs {
     /// Configuration of the gate whose profile holds.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Profile that holds, such as nsw-2014, which forbids keeping pictures of eyes.
+    /// Profile that holds beside the server's, such as nsw-2014, which forbids keeping pictures of eyes.
     #[arg(long, env = "SALLYPORT_PROFILE")]
     profile: Option<Profile>,
     /// The people are fictional or development subjects, to whom the profile does not apply.
@@ -65,24 +67,52 @@ fn profile(args: &ImportArgs) -> anyhow::Result<Option<Profile>> {
     })
 }
 
+/// What may be kept, after asking the server, which must be there for an import anyway.
+fn rules(
+    args: &ImportArgs,
+    state: &StateFolder,
+    identity: &Identity,
+    uplink: &Uplink,
+) -> anyhow::Result<Rules> {
+    let rules = Rules::open(Some(state), profile(args)?);
+    let kept = kept_checkpoint(&state.witness(), &identity.answer.log_vkey);
+    let query = rules.query(kept.as_ref().map_or(0, |kept| kept.size));
+    match uplink.profile(&query) {
+        Ok(Some(word)) => {
+            rules.take(&word, kept.as_ref())?;
+        }
+        Ok(None) => {}
+        // What was known before holds; nothing, if nothing was.
+        Err(error) => tracing::warn!("the jurisdiction profile is not told: {error}"),
+    }
+    Ok(rules)
+}
+
 pub(super) fn import(args: &ImportArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
     let people = read_input(&args.input, args.category)?;
     let with_eyes = people.iter().any(|person| !person.eyes.is_empty());
-    if with_eyes && !args.development && profile(args)? == Some(Profile::Nsw2014) {
-        anyhow::bail!(
-            "the profile nsw-2014 forbids keeping a picture of an eye (clause 321), and {} holds some; destroy them, and enrol irises at a gate's camera",
-            args.input.display()
-        );
-    }
-    let identity = StateFolder::existing(&args.state).identity()?;
-    let models = args.models.open(&VisionConfig::default())?;
-    let mut pipeline = models.face(QualityPolicy::enrolment())?;
-    let mut irises = with_eyes.then(|| models.iris()).transpose()?;
+    let state = StateFolder::existing(&args.state);
+    let identity = state.identity()?;
     let uplink = Uplink::new(
         &identity.server,
         tls::joined(&identity)?,
         deps.clock.clone(),
     );
+    let rules = rules(args, &state, &identity, &uplink)?;
+    let in_force = rules.in_force();
+    let kept_eyes = people
+        .iter()
+        .any(|person| !person.eyes.is_empty() && !in_force.iris_image(Some(person.category)));
+    if kept_eyes && !args.development {
+        anyhow::bail!(
+            "a picture of an eye may not be kept here ({}; nsw-2014: clause 321), and {} holds some; destroy them, and enrol irises at a gate's camera",
+            rules.sentence(),
+            args.input.display()
+        );
+    }
+    let models = args.models.open(&VisionConfig::default())?;
+    let mut pipeline = models.face(QualityPolicy::enrolment())?;
+    let mut irises = with_eyes.then(|| models.iris()).transpose()?;
     let report = args.report.clone().unwrap_or_else(|| {
         let mut name = args.input.components().as_path().as_os_str().to_owned();
         name.push(".import.jsonl");
@@ -120,6 +150,7 @@ pub(super) fn import(args: &ImportArgs, deps: &Deps) -> anyhow::Result<ExitCode>
         random: &*deps.random,
         prepare: &mut prepare,
         prepare_eyes: &mut prepare_eyes,
+        photographs: &|category| args.development || in_force.photograph(Some(category)),
         send: &|submission| uplink.enrol(submission),
         tell: &mut tell,
     }

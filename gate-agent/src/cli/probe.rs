@@ -11,8 +11,10 @@ use sallyport_domain::Eye;
 use sallyport_vision::{Frame, FrameAnalysis, QualityPolicy, annotate};
 
 use super::{ModelFlags, say};
-use crate::config::{Profile, VisionConfig};
+use crate::config::{Config, Profile, VisionConfig};
 use crate::deps::Deps;
+use crate::rules::Rules;
+use crate::state::StateFolder;
 
 #[derive(Debug, Args)]
 pub(super) struct ProbeArgs {
@@ -30,14 +32,18 @@ pub(super) struct ProbeArgs {
     /// The picture shows this eye of the subject and nothing else; without it both eyes are looked for.
     #[arg(long, requires = "iris", value_parser = eye)]
     eye: Option<Eye>,
-    /// Configuration of the gate whose profile holds.
-    #[arg(long, requires = "iris")]
+    /// Configuration of the gate whose rules hold.
+    #[arg(long)]
     config: Option<PathBuf>,
-    /// Profile that holds, such as nsw-2014.
-    #[arg(long, requires = "iris", env = "SALLYPORT_PROFILE")]
+    /// State folder of the gate whose rules hold.
+    #[arg(long, conflicts_with = "config")]
+    state: Option<PathBuf>,
+    /// Profile that holds beside the gate's, such as nsw-2014.
+    #[arg(long, env = "SALLYPORT_PROFILE")]
     profile: Option<Profile>,
-    /// The picture is a development picture, to which the profile does not apply.
-    #[arg(long, requires = "iris")]
+    /// The picture is a development picture, to which no profile applies. Without this, and without a gate's rules that permit it, no
+    /// picture is written.
+    #[arg(long)]
     development: bool,
     /// Print JSON.
     #[arg(long)]
@@ -54,9 +60,27 @@ fn eye(text: &str) -> Result<Eye, String> {
     }
 }
 
+/// The rules of the gate that is named; none is named, nothing is known.
+fn rules(args: &ProbeArgs) -> anyhow::Result<Rules> {
+    let config = args.config.as_deref().map(Config::load).transpose()?;
+    let own = args
+        .profile
+        .or(config.as_ref().and_then(|config| config.profile));
+    let state = config.map(|config| config.state).or(args.state.clone());
+    let state = state.map(|state| StateFolder::existing(&state));
+    Ok(Rules::open(state.as_ref(), own))
+}
+
 pub(super) fn probe(args: &ProbeArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
     if args.iris {
         return iris::probe(args, deps);
+    }
+    let rules = rules(args)?;
+    if args.out.is_some() && !args.development && !rules.in_force().photograph(None) {
+        anyhow::bail!(
+            "no picture of a person may be written here ({}); leave --out away, name the gate whose rules permit it with --state or --config, or add --development if nobody under a law is seen",
+            rules.sentence()
+        );
     }
     let bytes = read_picture(&args.picture)?;
     let frame = Frame::decode("probe", deps.clock.wall(), &bytes)

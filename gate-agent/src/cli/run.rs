@@ -158,6 +158,7 @@ pub(super) fn run(args: &RunArgs, deps: Deps) -> anyhow::Result<ExitCode> {
     let agent = Agent::start(AgentParts {
         identity,
         state,
+        profile: config.profile,
         disk: Arc::new(FileDisk),
         policy: config.capture.policy(),
         cameras,

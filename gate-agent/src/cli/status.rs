@@ -10,6 +10,7 @@ use super::say;
 use crate::camera::CameraHealth;
 use crate::deps::Deps;
 use crate::renewal::{Life, Phase};
+use crate::rules::Rules;
 use crate::spool::{FileDisk, Spool};
 use crate::state::StateFolder;
 use crate::tls;
@@ -40,6 +41,7 @@ pub(super) fn status(args: &StatusArgs, deps: &Deps) -> anyhow::Result<ExitCode>
     say(&format!(
         "spool: {waiting} reports wait for the server, {torn} damaged"
     ))?;
+    say(&Rules::open(Some(&state), None).sentence())?;
     let alarm = standing_alarm(&state.witness());
     if let Some(alarm) = &alarm {
         say(&format!(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sallyport_domain::GateRules;
 use serde::Deserialize;
 
 use super::CameraConfig;
@@ -13,6 +14,24 @@ pub enum Profile {
     /// Sentences) Regulation 2014, clause 321).
     #[serde(rename = "nsw-2014")]
     Nsw2014,
+}
+
+impl Profile {
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nsw2014 => "nsw-2014",
+        }
+    }
+
+    /// What it forbids here, whatever the server says.
+    #[must_use]
+    pub fn rules(self) -> GateRules {
+        match self {
+            Self::Nsw2014 => GateRules::without_iris_images(),
+        }
+    }
 }
 
 impl std::str::FromStr for Profile {

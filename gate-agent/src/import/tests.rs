@@ -33,6 +33,10 @@ struct Bench {
     down: RefCell<bool>,
     analysed: usize,
     told: Vec<ImportEvent>,
+    /// May photographs be kept?
+    photographs: bool,
+    /// Of each sample, whether it had one.
+    sent_photographs: RefCell<Vec<bool>>,
 }
 
 fn bench() -> Bench {
@@ -54,6 +58,8 @@ fn bench() -> Bench {
         down: RefCell::new(false),
         analysed: 0,
         told: Vec::new(),
+        photographs: true,
+        sent_photographs: RefCell::default(),
     }
 }
 
@@ -66,6 +72,8 @@ impl Bench {
             analysed,
             told,
             folder,
+            photographs,
+            sent_photographs,
         } = self;
         let mut prepare = |bytes: &[u8]| {
             *analysed += 1;
@@ -89,6 +97,12 @@ impl Bench {
             if *down.borrow() && submission.display_name == "Ben" {
                 return Err(UplinkError::Unreachable("gone".to_owned()));
             }
+            sent_photographs.borrow_mut().extend(
+                submission
+                    .samples
+                    .iter()
+                    .map(|sample| sample.photograph.is_some()),
+            );
             sent.borrow_mut().push((
                 submission.subject,
                 submission.display_name.clone(),
@@ -113,6 +127,10 @@ impl Bench {
                 } else {
                     Err(PictureRefusal::Defects(vec![QualityDefect::NoEye]))
                 })
+            },
+            photographs: &|category| {
+                assert_eq!(category, SubjectCategory::Visitor);
+                *photographs
             },
             send: &send,
             tell: &mut |event| told.push(event),
@@ -141,6 +159,16 @@ fn refused_pictures_do_not_stop_the_batch_and_say_what_to_do() {
     )));
     let report = fs::read_to_string(bench.folder.path().join("report.jsonl")).unwrap();
     assert!(report.contains("\"blurred\"") && report.contains("no_face"));
+}
+
+#[test]
+fn a_photograph_that_may_not_be_kept_is_not_sent() {
+    for kept in [true, false] {
+        let mut bench = bench();
+        bench.photographs = kept;
+        assert_eq!(bench.run().unwrap().submitted, 2);
+        assert_eq!(*bench.sent_photographs.borrow(), [kept, kept]);
+    }
 }
 
 #[test]

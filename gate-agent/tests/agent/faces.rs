@@ -93,6 +93,7 @@ fn replayed_people_become_requests_of_the_same_or_another_person() {
     let agent = Agent::start(AgentParts {
         identity,
         state,
+        profile: None,
         disk: Arc::new(FileDisk),
         deps: deps(),
         policy: CapturePolicy {

@@ -16,6 +16,7 @@ use sallyport_gate::camera::{
 };
 use sallyport_gate::capture::CapturePolicy;
 use sallyport_gate::clock::{Clock, Stop};
+use sallyport_gate::config::Profile;
 use sallyport_gate::door::SimulatedDoor;
 use sallyport_gate::event::{AgentEvent, EventSink};
 use sallyport_gate::eyes::{EyeReader, EyeSample, Eyes};
@@ -134,6 +135,8 @@ pub(crate) struct Gate {
     pub(crate) preferred: Option<Arc<dyn CameraOpener>>,
     /// The iris camera.
     pub(crate) iris: Option<IrisCamera>,
+    /// Its own setting.
+    pub(crate) profile: Option<Profile>,
 }
 
 /// An iris camera whose frames carry [`CANARY`], and what is seen in them.
@@ -264,6 +267,7 @@ impl Gate {
             agent: None,
             preferred: None,
             iris: None,
+            profile: None,
         };
         gate.fire(false);
         gate
@@ -317,6 +321,7 @@ impl Gate {
                 },
                 identity,
                 state,
+                profile: self.profile,
                 disk: Arc::new(FileDisk),
                 deps: deps(),
                 policy,

@@ -14,5 +14,6 @@ mod gate;
 mod joining;
 mod life_safety;
 mod passages;
+mod profiles;
 mod renewals;
 mod support;

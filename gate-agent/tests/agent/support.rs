@@ -26,9 +26,9 @@ use sallyport_gate::join::{Again, join};
 use sallyport_gate::state::{Identity, StateFolder};
 use sallyport_protocol::{
     DoorOrder, DoorReport, FailedAcquisition, GateEvent, Heartbeat, HeartbeatAnswer, JoinAnswer,
-    JoinRequest, JoinToken, PassageDecision, PassageRequest, RELEASE_ORDER_LIFETIME_MS,
-    ReleaseAction, ReleaseOrder, RenewRequest, SignedDoorOrder, SignedDoorReport, SignedGateEvent,
-    SignedReleaseOrder, paths,
+    JoinRequest, JoinToken, PassageDecision, PassageRequest, ProfileEntry, ProfileWord,
+    RELEASE_ORDER_LIFETIME_MS, ReleaseAction, ReleaseOrder, RenewRequest, SignedDoorOrder,
+    SignedDoorReport, SignedGateEvent, SignedReleaseOrder, paths,
 };
 use sallyport_transparency::{Note, NoteSigner, VerifierKey};
 use sha2::{Digest as _, Sha256};
@@ -87,6 +87,10 @@ pub(crate) struct Seen {
     /// Events of the gate, and their signed lines.
     pub(crate) gate_events: Vec<GateEvent>,
     pub(crate) gate_event_texts: Vec<String>,
+    /// What is answered about the profile; without it, as by a server of before.
+    pub(crate) profile: Option<String>,
+    /// The newest question about it.
+    pub(crate) profile_query: String,
     /// The newest heartbeat.
     pub(crate) heartbeat: Option<Heartbeat>,
 }
@@ -277,6 +281,11 @@ impl FakeServer {
                 log_fault: None,
                 gate_events: Vec::new(),
                 gate_event_texts: Vec::new(),
+                profile: Some(profile_word(
+                    include_str!("../../../profiles/nsw-2014.toml"),
+                    None,
+                )),
+                profile_query: String::new(),
                 heartbeat: None,
             })),
             token,
@@ -445,6 +454,13 @@ fn respond(
             Some((204, Vec::new()))
         }
         ("POST", paths::PASSAGE) => passage(body, &mut seen, authority),
+        ("GET", paths::PROFILE) => {
+            seen.profile_query = query.to_owned();
+            Some(match &seen.profile {
+                Some(body) => (200, body.clone().into_bytes()),
+                None => (404, Vec::new()),
+            })
+        }
         ("GET", paths::REVIEW) => {
             let transaction: TransactionId =
                 query.strip_prefix("transaction=").unwrap().parse().unwrap();
@@ -463,6 +479,12 @@ fn respond(
         }
         _ => Some((404, Vec::new())),
     }
+}
+
+/// The server's word about a profile.
+pub(crate) fn profile_word(text: &str, named_by: Option<ProfileEntry>) -> String {
+    let text = text.to_owned();
+    serde_json::to_string(&ProfileWord { text, named_by }).unwrap()
 }
 
 /// One passage.

@@ -1,7 +1,7 @@
 //! A station submits one person: checked like ever, then put aside for the second officer.
 
 use sallyport_domain::{
-    DataKind, Enrolment, EnrolmentId, GatePolicy, ModelDigest, ReferenceId, Template, Timestamp,
+    DataKind, Enrolment, EnrolmentId, ModelDigest, ReferenceId, Template, Timestamp,
 };
 use sallyport_protocol::{
     EnrolmentOutcome, EnrolmentRefusal, EnrolmentSample, EnrolmentSubmission,
@@ -16,6 +16,7 @@ use crate::clock::random;
 use crate::enrolment::{self, Checked};
 use crate::keys;
 use crate::passages::{content_sha256, sealed_json};
+use crate::policies;
 use crate::profiles;
 use crate::registry::RegistryError;
 use crate::replicas;
@@ -48,8 +49,8 @@ pub async fn submit(
     let submission = entered(state, submission)?;
     // One after the other: two submissions of one person must see each other as duplicates.
     let _turn = state.enrolling.lock().await;
-    let policy: GatePolicy =
-        serde_json::from_str(&station.policy).map_err(|_| StoreError::Corrupt("gate.policy"))?;
+    let policy = policies::in_force(state, station).await?;
+    let (policy, _) = policy.ok_or(RegistryError::NotInLog)?;
     for _ in 0..ATTEMPTS {
         // Another server may take the same person at this moment: the search for duplicates must have seen everything that is
         // committed before this is.

@@ -19,6 +19,7 @@ use crate::audit::{self, AuditError};
 use crate::clock::random;
 use crate::enrolments::ledger;
 use crate::passages::{self, PassageRow, open_attachment};
+use crate::policies;
 use crate::registry::{self, RegistryError};
 use crate::replicas;
 use crate::state::AppState;
@@ -62,8 +63,8 @@ pub async fn successors(
     let (Some(subject), false) = (subject, suspected) else {
         return Ok(SuccessorsKept { kept: 0 });
     };
-    let policy: GatePolicy =
-        serde_json::from_str(&gate.policy).map_err(|_| StoreError::Corrupt("gate.policy"))?;
+    let policy = policies::in_force(state, gate).await?;
+    let (policy, _) = policy.ok_or(RegistryError::NotInLog)?;
     let changes = going_on(state).await?;
     let mut kept = 0;
     for probe in message.probes {
@@ -351,8 +352,8 @@ pub async fn reencoded(
     };
     let quality = new.quality;
     let (old, new) = (enter(&old)?, enter(&new)?);
-    let policy: GatePolicy =
-        serde_json::from_str(&station.policy).map_err(|_| StoreError::Corrupt("gate.policy"))?;
+    let policy = policies::in_force(state, station).await?;
+    let (policy, _) = policy.ok_or(RegistryError::NotInLog)?;
     let same = match (stored.face(), old.face()) {
         (Some(stored), Some(old)) => state
             .calibration

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use sallyport_domain::Share;
+use sallyport_domain::{GroupList, Share};
 use serde::Serialize;
 
 /// A row of the published table stands for at least this many different people.
 pub const FEWEST_PEOPLE: u64 = 10;
 /// The row of people without a recorded group.
-pub const NOT_RECORDED: &str = "not recorded";
+pub const NOT_RECORDED: &str = GroupList::NOT_RECORDED;
 
 /// One row.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -123,6 +123,13 @@ impl Passages {
                 "No row stands for fewer than {FEWEST_PEOPLE} different people; smaller groups are counted together with the next larger."
             ),
         ];
+        if groups.contains_key(GroupList::OTHER_WORDS) {
+            notes.push(format!(
+                "\"{}\" are people of whom words were recorded that are no group of the jurisdiction profile's list; record their group \
+                 anew by its code.",
+                GroupList::OTHER_WORDS
+            ));
+        }
         let rows = publishable(groups);
         if rows.is_empty() {
             notes.push(format!(
@@ -229,6 +236,19 @@ mod tests {
         let table = passages.table(&group_of);
         assert!(table.rows.is_empty());
         assert!(table.notes[2].contains("fewer than 10"));
+    }
+
+    #[test]
+    fn words_that_are_in_no_list_have_a_row_and_are_never_dropped_or_shown_alone_when_few() {
+        let (passages, group_of) = month(&[(GroupList::OTHER_WORDS, 12, 1, 1), ("a", 10, 1, 0)]);
+        let table = passages.table(&group_of);
+        let names: Vec<&str> = table.rows.iter().map(|row| row.group.as_str()).collect();
+        assert_eq!(names, ["a", GroupList::OTHER_WORDS]);
+        assert!(table.notes[2].contains("record their group anew"));
+        let (passages, group_of) = month(&[(GroupList::OTHER_WORDS, 2, 1, 1), ("a", 10, 1, 0)]);
+        let rows = passages.table(&group_of).rows;
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].people, rows[0].referred), (12, 2));
     }
 
     #[test]

@@ -208,9 +208,14 @@ pub async fn of_subject(state: &AppState, subject: SubjectId) -> Result<Report, 
         Err(_) => report.notes.push("The name cannot be read.".to_owned()),
     }
     match demographics::group(state, subject).await {
-        Ok(Some(group)) => report.notes.push(format!(
-            "Demographic group, as you stated it: {group}. It is used for referral rates by group and nothing else."
-        )),
+        Ok(Some(recorded)) => {
+            let held = state.profile();
+            let listed = held.profile.groups().of_words(&recorded);
+            let group = listed.map_or(recorded.as_str(), |group| &group.words);
+            report.notes.push(format!(
+                "Demographic group, as you stated it: {group}. It is used for referral rates by group and nothing else."
+            ));
+        }
         Ok(None) => {}
         Err(_) => report
             .notes

@@ -62,6 +62,23 @@ impl Write<'_> {
         Ok(done.rows_affected() == 1)
     }
 
+    /// Gives a gate another policy and nothing else; its direction then, or `None` when there is no such gate.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn gate_policy(
+        &mut self,
+        gate: &GateId,
+        policy: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query("UPDATE gate SET policy = $1 WHERE id = $2 RETURNING direction")
+            .bind(policy.to_owned())
+            .bind(gate.as_str().to_owned())
+            .fetch_optional(&mut *self.transaction)
+            .await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
     /// Adds a join token's hash.
     ///
     /// # Errors

@@ -203,19 +203,22 @@ impl Write<'_> {
         row.as_ref().map(passage_row).transpose()
     }
 
-    /// Adds a passage. Door outcome and review of the row are ignored: they come later.
+    /// Adds a passage that was decided by this text of the gate's policy; `false` when the gate has another one by now. Door outcome
+    /// and review of the row are ignored: they come later.
     ///
     /// # Errors
     /// The database failed, or it exists.
     pub async fn passage_insert(
         &mut self,
         row: &PassageRow,
+        policy: &str,
         attachment: Option<Vec<u8>>,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
+    ) -> Result<bool, StoreError> {
+        // One statement, not two: this is under the lock for which every passage waits.
+        let done = sqlx::query(
             "INSERT INTO passage (transaction_id, gate_id, direction, captured_at, decided_at, verdict, reason, candidates, \
              pad, defects, policy, model, request_sha256, door_nonce, attachment_sealed, log_index, findings) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+             SELECT $1, id, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17 FROM gate WHERE id = $2 AND policy = $18",
         )
         .bind(row.transaction.to_string())
         .bind(row.gate.to_string())
@@ -234,9 +237,10 @@ impl Write<'_> {
         .bind(attachment)
         .bind(signed(row.log_index))
         .bind(to_json(&row.findings, "passage.findings")?)
+        .bind(policy.to_owned())
         .execute(&mut *self.transaction)
         .await?;
-        Ok(())
+        Ok(done.rows_affected() == 1)
     }
 
     /// Adds an officer's review.

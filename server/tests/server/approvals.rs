@@ -252,6 +252,7 @@ async fn every_such_command_does_nothing_without_a_second_person() {
         .output()
         .unwrap();
     let public = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let policy = crate::policies::file(&rig, "front-2");
     let tar = rig.folder.path().join("details.tar").display().to_string();
     for (line, done) in [
         (
@@ -264,7 +265,7 @@ async fn every_such_command_does_nothing_without_a_second_person() {
         ),
         ("profile set uk --reason trial".to_owned(), "profile_change"),
         (
-            format!("registry group {person} a --reason stated"),
+            format!("registry group {person} white --reason stated"),
             "subject_group",
         ),
         (
@@ -295,6 +296,10 @@ async fn every_such_command_does_nothing_without_a_second_person() {
         (
             format!("retention lift {other} {hold} --reason trial"),
             "legal_hold",
+        ),
+        (
+            format!("gate policy front-in --set {policy} --reason trial"),
+            "gate_policy",
         ),
         (
             format!("audit export --tar {tar} --details-for {public} --reason complaint"),

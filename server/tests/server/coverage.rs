@@ -21,7 +21,7 @@ use crate::common::{Device, Gate, Rig, approve, mate, template};
 use crate::factors::{HardwareKey, code_now, secret_of};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 72] = [
+const ROUTES: [(&str, &[&str]); 73] = [
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -33,6 +33,8 @@ const ROUTES: [(&str, &[&str]); 72] = [
     ),
     ("POST /gate/v1/heartbeat", &["gate_health"]),
     ("GET /gate/v1/heartbeat", &[]),
+    // A profile says nothing about anybody.
+    ("GET /gate/v1/profile", &[]),
     ("POST /gate/v1/successors", &["reference_renewed"]),
     ("POST /gate/v1/reencoding", &["photograph_to_station"]),
     ("POST /gate/v1/reencoded", &["reference_not_renewed"]),
@@ -113,7 +115,7 @@ const ROUTES: [(&str, &[&str]); 72] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 75] = [
+const COMMANDS: [(&str, &[&str]); 76] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -129,6 +131,7 @@ const COMMANDS: [(&str, &[&str]); 75] = [
     ("gate list", &[]),
     ("gate token", &["gate_token"]),
     ("gate approve", &["gate_approved"]),
+    ("gate policy", &["approval_missing", "gate_policy"]),
     ("gate revoke", &["gate_revoked"]),
     ("enrolment open", &["enrolment_opened"]),
     ("enrolment list", &[]),
@@ -222,6 +225,7 @@ pub(crate) fn routes(source: &str) -> BTreeSet<String> {
         ("paths::REENCODING", paths::REENCODING),
         ("paths::REENCODED", paths::REENCODED),
         ("paths::GATE_EVENT", paths::GATE_EVENT),
+        ("paths::PROFILE", paths::PROFILE),
         ("paths::REVIEW", paths::REVIEW),
     ]);
     // Whoever needs other methods teaches them to this test first.
@@ -438,6 +442,10 @@ async fn use_gate(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
         .unwrap();
     assert_eq!(alive.status, 204);
     tried.left("GET /gate/v1/heartbeat").await;
+    let ask = format!("{}?size=0", paths::PROFILE);
+    let told = gate.client.send("GET", &ask, b"").await.unwrap();
+    assert_eq!(told.status, 200);
+    tried.left("GET /gate/v1/profile").await;
     let event = crate::gate_events::camera_lost(rig, gate);
     assert_eq!(
         gate.client.post(paths::GATE_EVENT, &event).await.status,
@@ -1150,6 +1158,7 @@ async fn every_command_leaves_its_entries() {
     assert_eq!(second.status, 200);
     let (_, key) = rights::waiting(&rig.state).await.unwrap().remove(0);
     let shown = sallyport_protocol::key_fingerprint(&key);
+    let policy = crate::policies::file(&rig, "side-2");
     let mut tried = Tried::new(&rig, &COMMANDS).await;
     let export = export.display().to_string();
     let mut key = program();
@@ -1163,6 +1172,7 @@ async fn every_command_leaves_its_entries() {
         "gate list",
         "gate token side",
         &format!("gate approve front-in {shown}"),
+        &format!("gate policy side --set {policy} --reason trial"),
         "gate revoke side",
         "enrolment open --officer Erin --station front-in --batch --reason trial --document file-1",
         "enrolment list",
@@ -1199,7 +1209,7 @@ async fn every_command_leaves_its_entries() {
         &format!("registry unmerge {double} --reason twins"),
         &format!("registry status {person} suspended --reason trial"),
         &format!("registry wing {person} c"),
-        &format!("registry group {person} a --reason stated"),
+        &format!("registry group {person} white --reason stated"),
         &format!("registry remove {person} --reason asked"),
         "registry protect-keys",
         "registry new-key",

@@ -174,7 +174,7 @@ async fn nothing_is_left_of_somebody_with_a_wing_and_a_second_record() {
     sallyport_server::consultations::set_wing(&rig.state, double, Some("c"), "test")
         .await
         .unwrap();
-    sallyport_server::demographics::record(&rig.state, double, Some("a"), "stated", "test")
+    sallyport_server::demographics::record(&rig.state, double, Some("neither"), "stated", "test")
         .await
         .unwrap();
     let plan = merging::plan(&rig.state, double, subject(1)).await.unwrap();

@@ -37,6 +37,8 @@ mod officers;
 mod outside;
 mod passages;
 mod people;
+mod policies;
+mod profile_word;
 mod promises;
 mod records;
 mod registry;

@@ -3,7 +3,7 @@
 use sallyport_domain::{Timestamp, Verdict};
 use sallyport_protocol::{EnrolmentOutcome, Heartbeat, PROTOCOL_VERSION, paths};
 use sallyport_server::clock::Clock as _;
-use sallyport_server::{audit, demographics, error_rates, evidence, registry, reports};
+use sallyport_server::{audit, demographics, error_rates, evidence, profiles, registry, reports};
 use sallyport_transparency::{
     Checkpoint, Entry, Evidence, EvidenceError, MeasuredPairs, MeasuredPoint, Measurement,
     NoteSigner, Receipt,
@@ -363,26 +363,70 @@ async fn measured_error_rates_are_in_the_evidence_of_passages_after_them_and_in_
     assert_eq!(month.measured, ["No measurement is loaded."]);
 }
 
+/// A profile with this list of groups.
+async fn set_groups(rig: &Rig, name: &str, list: &str) {
+    let text = profiles::read("nsw-2014").unwrap();
+    let (before, after) = text.split_once("\ngroup = [").unwrap();
+    let (_, after) = after.split_once("\n]\n").unwrap();
+    let text = format!("{before}\ngroup = {list}\n{after}");
+    let text = text.replace("name = \"nsw-2014\"", &format!("name = \"{name}\""));
+    profiles::set(&rig.state, &text, "", "test").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn free_words_of_before_count_as_the_group_that_they_mean_or_as_other_words() {
+    let list: sallyport_domain::Profile =
+        toml::from_str(&profiles::read("nsw-2014").unwrap()).unwrap();
+    for (recorded, words) in [
+        ("aboriginal", "Aboriginal"),
+        ("Aboriginal ", "Aboriginal"),
+        ("  ABORIGINAL", "Aboriginal"),
+        ("torres  strait islander", "Torres Strait Islander"),
+        ("torres_strait_islander", "Torres Strait Islander"),
+        ("aborigine", "other words recorded before"),
+        ("", "other words recorded before"),
+        ("not recorded", "other words recorded before"),
+    ] {
+        assert_eq!(
+            demographics::shown(list.groups(), recorded),
+            words,
+            "{recorded:?}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recorded_group_is_in_the_month_and_in_the_persons_report_and_goes_with_the_person() {
     let (rig, _, _) = rig().await;
+    set_groups(&rig, "trial", "[{ code = \"canary_a\", words = \"Group Canary A\" }, { code = \"b\", words = \"Group B\" }]").await;
     let record = async |group| {
         demographics::record(&rig.state, subject(1), group, "stated at reception", "test").await
     };
-    for bad in [Some("a+b"), Some("")] {
-        let error = record(bad).await.unwrap_err().to_string();
-        assert!(error.contains("name the group"), "{error}");
+    // Only codes of the list, in their one spelling.
+    for bad in [
+        "a+b",
+        "",
+        "Canary_A",
+        "canary_a ",
+        "Group Canary A",
+        "neither",
+    ] {
+        let error = record(Some(bad)).await.unwrap_err().to_string();
+        assert!(
+            error.contains("use one of these codes: canary_a, b"),
+            "{error}"
+        );
     }
-    let nobody = demographics::record(&rig.state, subject(77), Some("a"), "stated", "test").await;
+    let nobody = demographics::record(&rig.state, subject(77), Some("b"), "stated", "test").await;
     nobody.unwrap_err();
-    record(Some("Group  Canary-A")).await.unwrap();
+    record(Some("canary_a")).await.unwrap();
     let own = demographics::group(&rig.state, subject(1)).await.unwrap();
-    assert_eq!(own.as_deref(), Some("group canary-a"));
+    assert_eq!(own.as_deref(), Some("canary_a"));
     let report = reports::of_subject(&rig.state, subject(1)).await.unwrap();
     assert!(
         report
             .to_json()
-            .contains("as you stated it: group canary-a")
+            .contains("as you stated it: Group Canary A.")
     );
     // Neither in the log nor readable in the database.
     let rows = rig.state.store.log_entries(0, 1_000).await.unwrap();
@@ -412,8 +456,21 @@ async fn a_recorded_group_is_in_the_month_and_in_the_persons_report_and_goes_wit
     let month = reports::of_month(&rig.state, begin, end).await.unwrap();
     let rows = &month.groups.as_ref().unwrap().rows;
     assert_eq!(rows.len(), 1);
-    assert_eq!(rows[0].group, "group canary-a + not recorded");
+    assert_eq!(rows[0].group, "Group Canary A + not recorded");
     assert_eq!((rows[0].people, rows[0].passages), (10, 12));
+    // Under a list that has it no more it is not dropped, and under none nothing can be recorded.
+    set_groups(&rig, "other", "[{ code = \"b\", words = \"Group B\" }]").await;
+    let month = reports::of_month(&rig.state, begin, end).await.unwrap();
+    let groups = month.groups.as_ref().unwrap();
+    assert_eq!(
+        groups.rows[0].group,
+        "not recorded + other words recorded before"
+    );
+    assert_eq!(groups.rows[0].people, 10);
+    assert!(groups.notes.iter().any(|note| note.contains("by its code")));
+    set_groups(&rig, "none", "[]").await;
+    let error = record(Some("b")).await.unwrap_err().to_string();
+    assert!(error.contains("lists no groups"), "{error}");
     registry::remove(&rig.state, subject(1), "test")
         .await
         .unwrap();

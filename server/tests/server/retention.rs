@@ -99,7 +99,7 @@ async fn in_new_south_wales_a_visitor_is_forgotten_six_months_after_the_last_vis
     assert_eq!(erased.len(), 1);
     assert_eq!(erased[0].subject, Some(subject(1).to_string()));
     assert!(erased[0].reason.as_deref().unwrap().contains("clause 321"));
-    assert_eq!(erased[0].policy.as_deref(), Some("nsw-2014@2"));
+    assert_eq!(erased[0].policy.as_deref(), Some("nsw-2014@3"));
     assert_ne!(verdict(&rig, &gate, 2, 1).await, Verdict::Grant);
     // A request ends it at once.
     let now = rig.clock.now();
@@ -154,7 +154,7 @@ async fn each_kind_has_its_own_term_and_a_deleted_photograph_leaves_the_person_r
     assert!(rows.iter().all(|row| row.photograph_sealed.is_none()));
     let entry = entries(&rig, "retention_deleted").await.remove(0);
     assert_eq!(entry.decision.as_deref(), Some("photograph"));
-    assert_eq!(entry.policy.as_deref(), Some("trial@2"));
+    assert_eq!(entry.policy.as_deref(), Some("trial@3"));
     let rig = rig.restart().await;
     assert_eq!(rig.state.profile().profile.name(), "trial");
     assert_eq!(verdict(&rig, &gate, 1, 1).await, Verdict::Grant);
@@ -311,7 +311,7 @@ async fn the_picture_of_a_passage_goes_72_hours_after_its_decision_and_waits_for
     let names = |ids: &[TransactionId]| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
     assert_eq!(listed, [names(&[known]), names(&[refused, granted])]);
     assert_eq!(deleted[0].decision.as_deref(), Some("passage_pictures"));
-    assert_eq!(deleted[0].policy.as_deref(), Some("nsw-2014@2"));
+    assert_eq!(deleted[0].policy.as_deref(), Some("nsw-2014@3"));
     // Nobody reviews the other one; after a restart the log still says what is due.
     let rig = rig.restart().await;
     rig.clock.advance_millis((336 - 82) * HOUR_MS - 1);

@@ -62,6 +62,10 @@ mod outside;
 mod passages;
 #[path = "../server/people.rs"]
 mod people;
+#[path = "../server/policies.rs"]
+mod policies;
+#[path = "../server/profile_word.rs"]
+mod profile_word;
 #[path = "../server/promises.rs"]
 mod promises;
 #[path = "../server/records.rs"]

@@ -88,6 +88,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
                 &station.display().to_string(),
                 "--enrolment",
                 &batch.code,
+                // Drawn people, whose eyes lie in files here.
+                "--development",
             ],
         )?;
         println!("   {}", said.trim().replace('\n', "\n   "));

@@ -127,7 +127,7 @@ fn a_prisoners_term_begins_at_release_and_is_not_ended_by_a_request() {
 fn gaps_contradictions_and_unknown_words_are_refused() {
     let text = SHIPPED[0].1;
     for (from, to, says) in [
-        ("version = 2", "version = 0", "version starts at 1"),
+        ("version = 3", "version = 0", "version starts at 1"),
         ("name = \"nsw-2014\"", "name = \"NSW\"", "lower-case"),
         ("months = 6", "months = 0", "between 1 and 1,200"),
         (
@@ -146,7 +146,7 @@ fn gaps_contradictions_and_unknown_words_are_refused() {
             "kinds = [\"iris_image\", \"notes\"]",
             "2 rules cover Notes",
         ),
-        ("version = 2", "version = 2\nkeeps = true", "unknown field"),
+        ("version = 3", "version = 3\nkeeps = true", "unknown field"),
         ("hours = 72", "hours = 0", "1 to 336 hours"),
         ("hours = 72", "hours = 400", "400 and 336 are not"),
         (
@@ -184,4 +184,45 @@ fn a_profile_that_says_nothing_about_unrecognised_people_has_the_default() {
     let profile: Profile = toml::from_str(&before).unwrap();
     assert_eq!(profile.unrecognised(), &UnrecognisedRule::default());
     assert_eq!(profile.unrecognised().hours, 72);
+}
+
+#[test]
+fn a_list_of_groups_has_codes_and_words_of_which_no_two_are_alike() {
+    for (name, text) in SHIPPED {
+        let profile: Profile = toml::from_str(text).unwrap();
+        let list = profile.groups();
+        assert!(list.to_confirm && list.groups.len() > 2, "{name}");
+        for group in &list.groups {
+            assert_eq!(list.of_code(&group.code), Some(group));
+            assert_eq!(list.of_words(&group.words.to_uppercase()), Some(group));
+        }
+        assert_eq!(list.of_code("Aboriginal"), None);
+    }
+    let with = |list: &str| {
+        let (before, after) = SHIPPED[0].1.split_once("\ngroup = [").unwrap();
+        let (_, after) = after.split_once("\n]\n").unwrap();
+        format!("{before}\ngroup = {list}\n{after}")
+    };
+    // A profile of before there was a list.
+    let (before, after) = SHIPPED[0].1.split_once("[groups]").unwrap();
+    let (_, after) = after.split_once("\n]\n").unwrap();
+    let profile: Profile = toml::from_str(&format!("{before}{after}")).unwrap();
+    assert_eq!(*profile.groups(), GroupList::default());
+    let one = |code: &str, words: &str| format!("{{ code = {code:?}, words = {words:?} }}");
+    for list in [
+        format!("[{}]", one("A", "a")),
+        format!("[{}]", one("a b", "a")),
+        format!("[{}]", one("", "a")),
+        format!("[{}]", one(&"a".repeat(33), "a")),
+        format!("[{}]", one("a", "")),
+        format!("[{}]", one("a", &"a".repeat(61))),
+        format!("[{}]", one("a", "Not  recorded")),
+        format!("[{}]", one("a", "other words recorded before")),
+        format!("[{}, {}]", one("a", "x"), one("a", "y")),
+        format!("[{}, {}]", one("a", "x"), one("b", " X")),
+        format!("[{}, {}]", one("a", "x"), one("x", "y")),
+    ] {
+        let error = refusal(&with(&list));
+        assert!(error.contains("groups: "), "{list}: {error}");
+    }
 }

@@ -1,5 +1,5 @@
 //! `probe --iris`: what the iris pipeline sees in one picture that the operator names. The only
-//! place of this program that writes a picture of an eye, and only where no profile forbids it.
+//! place of this program that writes a picture of an eye, and only where the gate's rules permit it.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,9 +11,9 @@ use sallyport_vision::{
     strip_picture, write_iris_record,
 };
 
-use super::{ProbeArgs, read_picture};
+use super::{ProbeArgs, read_picture, rules};
 use crate::cli::say;
-use crate::config::{Config, Profile, VisionConfig};
+use crate::config::VisionConfig;
 use crate::deps::Deps;
 
 /// Quality of the JPEG files written, 0 to 100.
@@ -27,11 +27,12 @@ struct Seen {
 }
 
 pub(super) fn probe(args: &ProbeArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
-    let profile = profile(args)?;
+    let rules = rules(args)?;
     let keeps = args.out.is_some() || args.record.is_some();
-    if keeps && profile == Some(Profile::Nsw2014) && !args.development {
+    if keeps && !args.development && !rules.in_force().iris_image(None) {
         anyhow::bail!(
-            "the profile nsw-2014 forbids keeping a picture of an eye (clause 321), so none is written; leave --out and --record away, or add --development if the picture shows nobody under that law"
+            "a picture of an eye may not be kept here ({}; nsw-2014: clause 321), so none is written; leave --out and --record away, or add --development if the picture shows nobody under a law",
+            rules.sentence()
         );
     }
     let bytes = read_picture(&args.picture)?;
@@ -55,15 +56,6 @@ pub(super) fn probe(args: &ProbeArgs, deps: &Deps) -> anyhow::Result<ExitCode> {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(2)
-    })
-}
-
-/// The profile of the named configuration, or the one given.
-fn profile(args: &ProbeArgs) -> anyhow::Result<Option<Profile>> {
-    Ok(match (&args.config, args.profile) {
-        (_, Some(profile)) => Some(profile),
-        (Some(path), None) => Config::load(path)?.profile,
-        (None, None) => None,
     })
 }
 
