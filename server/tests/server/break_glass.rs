@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::browser::{Browser, csrf};
-use crate::common::{Client, Rig, template};
+use crate::common::{Client, Rig, contains, template};
 use crate::coverage::{entries, program, routes};
 
 const OPEN: &str = "Emergency access is open at the server itself.";
@@ -140,6 +140,14 @@ async fn only_the_credential_that_stands_opens_and_only_once() {
     let ended = ended.iter().find(|entry| entry.kind == "break_glass_ended");
     assert_eq!(ended.unwrap().reason.as_deref(), Some("signed_out"));
     assert_eq!(ended.unwrap().actor, opened.actor);
+
+    // Nor does anything of it lie on the disk in the clear.
+    let told = ["Robin Duty", "all keys are lost", &stands];
+    for (path, bytes) in rig.end().await.files().await {
+        for told in told.map(str::as_bytes) {
+            assert!(!contains(&bytes, told), "{}", path.display());
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
