@@ -43,6 +43,7 @@ mod reports;
 mod retention;
 mod reviews;
 mod rights;
+mod sample;
 mod slip;
 mod streams;
 mod templates;
