@@ -8,6 +8,7 @@ mod evidence;
 mod http;
 mod place;
 mod print;
+mod sample;
 mod witness;
 
 use std::io::Write as _;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sallyport_transparency::{SAMPLE_SIZE, Week};
 
 /// Check an audit export of Sallyport, offline.
 ///
@@ -116,6 +118,23 @@ enum Command {
         #[command(flatten)]
         export: Export,
     },
+    /// Draw the week's sample of consultations from the whole log, as `sallyport-server audit report sample` does, and print it or compare.
+    Sample {
+        #[command(flatten)]
+        export: Export,
+        /// The week, Monday to Monday in UTC, such as 2026-W48.
+        #[arg(long)]
+        week: Week,
+        /// How many are drawn.
+        #[arg(long, default_value_t = SAMPLE_SIZE)]
+        size: usize,
+        /// The auditor's own word or dice.
+        #[arg(long, default_value = "")]
+        word: String,
+        /// Instead of printing, compare with the sample that the site handed over; findings may have been written into it.
+        #[arg(long, value_name = "FILE")]
+        compare: Option<PathBuf>,
+    },
     /// Print all entries as a table with their indexes.
     ExportCsv(Export),
     /// Print all entries as JSON Lines with their indexes.
@@ -173,6 +192,13 @@ fn run(command: Command, out: &mut impl std::io::Write) -> Result<(), Failure> {
         } => print::verify_proof(&proof, &entry, &trust, out),
         Command::VerifyEvidence { bundle, trust } => evidence::bundle(&bundle, &trust, out),
         Command::VerifyReceipt { receipt, export } => evidence::receipt(&receipt, &export, out),
+        Command::Sample {
+            export,
+            week,
+            size,
+            word,
+            compare,
+        } => sample::sample(&export, week, (size, &word), compare.as_deref(), out),
         Command::ExportCsv(export) => print::rows(&export, out, print::View::Csv),
         Command::ExportJsonl(export) => print::rows(&export, out, print::View::JsonLines),
         Command::Witness(args) => witness::serve(&args),

@@ -9,7 +9,7 @@ use sallyport_domain::{SubjectId, Timestamp};
 use sallyport_server::reports::{self, Report as Written};
 use sallyport_server::state::AppState;
 use sallyport_server::{audit, erasure, evidence, profiles};
-use sallyport_transparency::Entry;
+use sallyport_transparency::{Entry, SAMPLE_SIZE, Week};
 
 use super::log_commands::moment;
 use super::{Data, open};
@@ -66,6 +66,23 @@ pub(super) enum Report {
         #[command(flatten)]
         into: Into,
     },
+    /// The week's sample of consultations for the auditor, as a table with an empty column for findings. Nobody chooses what is in it:
+    /// it follows from the log, and `sallyport-audit sample` draws the same from an export.
+    Sample {
+        /// The week, Monday to Monday in UTC, such as 2026-W48.
+        #[arg(long)]
+        week: Week,
+        /// How many are drawn; emergencies and look-ups of the officer's own name are always in it.
+        #[arg(long, default_value_t = SAMPLE_SIZE)]
+        size: usize,
+        /// The auditor's own word or dice, said only after the week was over and signed.
+        #[arg(long, default_value = "", hide_default_value = true)]
+        word: String,
+        /// A new file: .csv.
+        file: PathBuf,
+        #[command(flatten)]
+        data: Data,
+    },
     /// A month in figures, without anybody in it, for the public.
     Month {
         #[command(flatten)]
@@ -108,6 +125,25 @@ pub(super) async fn report(command: Report) -> anyhow::Result<()> {
             audit::record(&state, exported(&state, "report_shift", None)?).await?;
             let report = reports::of_shift(&state, period.since, period.until);
             (into, report.await?)
+        }
+        Report::Sample {
+            week,
+            size,
+            word,
+            file,
+            data,
+        } => {
+            anyhow::ensure!(
+                file.extension().is_some_and(|end| end == "csv"),
+                "name a file that ends in .csv"
+            );
+            let state = open(&data).await?;
+            let about = format!("report_sample {week}");
+            audit::record(&state, exported(&state, &about, None)?).await?;
+            let sample = reports::sample::weekly(&state, week, size, &word).await?;
+            new_file(&file, sample.to_csv().as_bytes())?;
+            println!("{}\n{} written.", sample.about, file.display());
+            return Ok(());
         }
         Report::Month { period, into } => {
             let state = open(&into.data).await?;

@@ -16,6 +16,7 @@ mod note;
 mod policy;
 mod proof;
 mod receipt;
+mod sample;
 mod selection;
 mod tile;
 mod tree;
@@ -41,6 +42,7 @@ pub use policy::{
 };
 pub use proof::{ProofFile, ProofFileError};
 pub use receipt::{Receipt, ReceiptError};
+pub use sample::{Row as SampleRow, SAMPLE_SIZE, Sample, SampleError, SampleReader, Week};
 pub use selection::{MAX_SELECTION_LINE, Selected, SelectionError};
 pub use tile::{
     TILE_WIDTH, TileBuilder, TilePath, TileSpot, decode_bundle, encode_bundle, path_number,

@@ -35,7 +35,7 @@ pub fn csv_row(index: u64, bytes: &[u8]) -> String {
     row
 }
 
-fn quoted(field: &str) -> String {
+pub(crate) fn quoted(field: &str) -> String {
     // A spreadsheet would run a field that begins with one of these.
     let formula = field.starts_with(['=', '+', '-', '@', '\t']);
     let plain = !formula && !field.contains(['"', ',', '\n', '\r']);

@@ -3,6 +3,7 @@
 
 pub mod groups;
 mod pdf;
+pub mod sample;
 
 use std::collections::BTreeMap;
 

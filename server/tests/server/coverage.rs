@@ -115,7 +115,7 @@ const ROUTES: [(&str, &[&str]); 73] = [
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 76] = [
+const COMMANDS: [(&str, &[&str]); 77] = [
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -207,6 +207,7 @@ const COMMANDS: [(&str, &[&str]); 76] = [
     ("audit report officer", &["export"]),
     ("audit report shift", &["export"]),
     ("audit report month", &["export"]),
+    ("audit report sample", &["export"]),
     ("audit streams", &[]),
     ("audit stream-from", &["stream_moved"]),
 ];
@@ -1238,6 +1239,7 @@ async fn every_command_leaves_its_entries() {
         &format!("audit report officer nobody {export}-2.pdf --reason complaint {period}"),
         &format!("audit report shift {export}-3.pdf {period}"),
         &format!("audit report month {export}-4.json {period}"),
+        &format!("audit report sample --week 2026-W01 {export}-5.csv"),
         "audit streams",
         "audit stream-from siem 0",
         "migrate",

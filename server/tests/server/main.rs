@@ -47,6 +47,7 @@ mod reports;
 mod retention;
 mod reviews;
 mod rights;
+mod sample;
 mod slip;
 mod streams;
 mod templates;

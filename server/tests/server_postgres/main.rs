@@ -84,6 +84,8 @@ mod reviews;
 #[path = "../server/rights.rs"]
 mod rights;
 mod roles;
+#[path = "../server/sample.rs"]
+mod sample;
 mod schema;
 #[path = "../server/slip.rs"]
 mod slip;
