@@ -86,6 +86,9 @@ pub struct Inner {
     opened: AtomicU64,
     /// Attempts at passwords.
     pub guessing: Guessing,
+    /// What is known of the provider at which officers sign in.
+    #[cfg(feature = "oidc")]
+    pub(crate) provider: crate::oidc::Provider,
     /// Gates whose clocks differ from the server's.
     pub wrong_clocks: WrongClocks,
     /// Pictures whose showing is in the log already, by officer.
@@ -162,6 +165,8 @@ impl AppState {
             refusals: Refusals::default(),
             opened: AtomicU64::new(0),
             guessing: Guessing::default(),
+            #[cfg(feature = "oidc")]
+            provider: crate::oidc::Provider::default(),
             wrong_clocks: WrongClocks::default(),
             looks: std::sync::Mutex::default(),
             reviewed: Notify::new(),

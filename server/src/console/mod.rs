@@ -10,6 +10,8 @@ mod enrolments;
 mod gates;
 mod guard;
 mod live;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod pages;
 mod passage;
 mod quotas;
@@ -29,7 +31,10 @@ pub(crate) use guard::current;
 
 /// The console's routes.
 pub fn router(state: AppState) -> Router {
-    Router::new()
+    let router = Router::new();
+    #[cfg(feature = "oidc")]
+    let router = oidc::routes(router);
+    router
         .route("/", get(live::page))
         .route("/live/events", get(live::events))
         .route(

@@ -31,6 +31,8 @@ mod log;
 mod model_change;
 mod monitor;
 mod officers;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod outside;
 mod passages;
 mod promises;

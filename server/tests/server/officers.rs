@@ -68,7 +68,11 @@ fn home_of(role: Role) -> &'static str {
 }
 
 fn console_routes() -> BTreeSet<String> {
-    routes(include_str!("../../src/console/mod.rs"))
+    #[cfg_attr(not(feature = "oidc"), expect(unused_mut, reason = "a build has more"))]
+    let mut found = routes(include_str!("../../src/console/mod.rs"));
+    #[cfg(feature = "oidc")]
+    found.extend(routes(include_str!("../../src/console/oidc.rs")));
+    found
 }
 
 #[test]
@@ -89,12 +93,16 @@ fn every_route_says_who_may_use_it_and_few_are_open_to_everybody() {
             "GET /assets/{name}",
             "GET /setup/{secret}",
             "GET /sign-in",
+            #[cfg(feature = "oidc")]
+            "GET /sign-in/oidc/callback",
             "GET /sign-in/second",
             "POST /setup/{secret}",
             "POST /sign-in",
             "POST /sign-in/code",
             "POST /sign-in/key",
             "POST /sign-in/key/ask",
+            #[cfg(feature = "oidc")]
+            "POST /sign-in/oidc",
         ]
     );
     // Said a second time, by hand.
