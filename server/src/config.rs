@@ -319,13 +319,4 @@ mod tests {
             assert!(error.contains("[officers]"), "{error}");
         }
     }
-    #[cfg(not(feature = "oidc"))]
-    const OIDC: &str = "site = \"demo\"\nhostnames = []\ngate_listen = \"127.0.0.1:1\"\nconsole_listen = \"127.0.0.1:2\"\nutc_offset_minutes = 0\ncool_off_seconds = 0\n[oidc]\nname = \"State ID\"\nissuer = \"https://id.example/realms/state\"\nclient_id = \"gaol\"\nclient_secret_file = \"oidc-secret\"\nauthority = \"oidc-ca.pem\"\n";
-
-    #[cfg(not(feature = "oidc"))]
-    #[test]
-    fn a_build_without_the_feature_refuses_a_provider_and_says_which_build_is_needed() {
-        let error = Config::parse(OIDC).unwrap_err().to_string();
-        assert!(error.contains("--features oidc"), "{error}");
-    }
 }

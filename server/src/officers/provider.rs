@@ -58,10 +58,6 @@ pub enum Arrived {
     Again,
 }
 
-fn config(state: &AppState) -> Result<&Oidc, OfficerError> {
-    state.config.oidc.as_ref().ok_or(OfficerError::Provider)
-}
-
 /// Begins a sign-in.
 ///
 /// # Errors
@@ -99,9 +95,12 @@ async fn depart(
     session: Option<&Session>,
     address: Option<IpAddr>,
 ) -> Result<Departure, OfficerError> {
-    let config = config(state)?;
     let now = state.clock.now();
     let actor = session.map(|session| session.officer.to_string());
+    let Some(config) = &state.config.oidc else {
+        refusals::of_provider(state, actor, "oidc_off").await;
+        return Err(OfficerError::ProviderAway);
+    };
     if !state.guessing.question(address, now) {
         refusals::of_provider(state, actor, "too_many_questions").await;
         return Err(OfficerError::SignIn);
@@ -165,8 +164,9 @@ pub async fn arrived(
     step: Option<&str>,
     answer: Answer,
 ) -> Result<Arrived, OfficerError> {
-    let config = config(state)?;
-    let step = step.ok_or(OfficerError::Late)?;
+    let (Some(config), Some(step)) = (&state.config.oidc, step) else {
+        return Err(OfficerError::Late);
+    };
     let (owner, waiting): (_, Waiting) = take(state, Asked::Provider, &sha256_hex(step)).await?;
     let named = match identity(state, config, &waiting, answer).await {
         Ok(named) => named,

@@ -62,6 +62,25 @@ impl Provider {
     fn set(&self, known: Known) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(known);
     }
+
+    /// May keys be asked for again now? They count as asked for then, whatever comes of it.
+    fn may_ask_for_keys(&self, now: Timestamp) -> bool {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_mut().is_some_and(|known| {
+            let lately = (0..KEYS_AGAIN_MS).contains(&now.millis_since(known.keys_asked_at));
+            if !lately {
+                known.keys_asked_at = now;
+            }
+            !lately
+        })
+    }
+
+    fn set_keys(&self, keys: Arc<KeySet>) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = held.as_mut() {
+            known.keys = keys;
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -198,18 +217,14 @@ async fn keys_again(
     config: &Oidc,
     known: &Known,
 ) -> Result<Arc<KeySet>, Refusal> {
-    let now = state.clock.now();
-    if (0..KEYS_AGAIN_MS).contains(&now.millis_since(known.keys_asked_at)) {
+    if !state.provider.may_ask_for_keys(state.clock.now()) {
         return Err(Refusal::UnknownKey);
     }
-    let mut renewed = known.clone();
-    renewed.keys_asked_at = now;
-    state.provider.set(renewed.clone());
     let roots = roots(&state.data, config)?;
     let body = fetch(&known.jwks_uri, &roots, config, "the question for its keys").await?;
-    renewed.keys = Arc::new(KeySet::parse(&body)?);
-    state.provider.set(renewed.clone());
-    Ok(renewed.keys)
+    let keys = Arc::new(KeySet::parse(&body)?);
+    state.provider.set_keys(keys.clone());
+    Ok(keys)
 }
 
 /// Both are encoded as in a form first: RFC 6749, 2.3.1.

@@ -317,3 +317,26 @@ fn the_command_takes_only_roles_that_exist() {
         assert!(said.contains(role.code()), "{said}");
     }
 }
+
+#[cfg(not(feature = "oidc"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_without_the_identity_provider_refuses_one_and_says_which_build_is_needed() {
+    let rig = Rig::start().await;
+    let path = crate::common::data(&rig.folder).join("server.toml");
+    let oidc = "[oidc]\nname = \"State ID\"\nissuer = \"https://id.example\"\nclient_id = \"gaol\"\nclient_secret_file = \"oidc-secret\"\nauthority = \"oidc-ca.pem\"\n";
+    let text = std::fs::read_to_string(&path).unwrap() + oidc;
+    std::fs::write(&path, text).unwrap();
+    for words in [["officer", "list"].as_slice(), &["serve"]] {
+        let mut command = program();
+        command
+            .args(words)
+            .arg("--data")
+            .arg(path.parent().unwrap());
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{words:?}");
+        assert!(said.contains("--features oidc"), "{said}");
+    }
+    let page = Browser::new(&rig).get("/sign-in").await;
+    assert!(!page.contains("/sign-in/oidc"));
+}

@@ -168,7 +168,7 @@ async fn nobody_gets_an_account_and_one_subject_has_one() {
 async fn another_issuer_has_other_subjects() {
     let site = Site::start().await;
     site.bound("Robin", Role::GateOfficer).await;
-    let other = super::provider::TestProvider::start(site.rig.clock.clone()).await;
+    let other = super::provider::TestProvider::start("localhost", site.rig.clock.clone()).await;
     let mut config = site.rig.state.config.clone();
     config.oidc = Some(other.config());
     let folder = data(&site.rig.folder);

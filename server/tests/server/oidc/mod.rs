@@ -3,6 +3,7 @@
 
 mod accounts;
 mod attacks;
+mod chromium;
 mod presence;
 mod provider;
 mod token;
@@ -34,8 +35,13 @@ impl Site {
     }
 
     async fn start_with(change: impl FnOnce(&mut Oidc)) -> Self {
+        Self::start_at("localhost", change).await
+    }
+
+    /// With the provider at this name of this machine.
+    async fn start_at(host: &str, change: impl FnOnce(&mut Oidc)) -> Self {
         let rig = Rig::start().await;
-        let provider = TestProvider::start(rig.clock.clone()).await;
+        let provider = TestProvider::start(host, rig.clock.clone()).await;
         let mut config = rig.state.config.clone();
         let mut oidc = provider.config();
         change(&mut oidc);

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Form, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD as BASE64};
@@ -170,8 +170,8 @@ pub(super) struct TestProvider {
 }
 
 impl TestProvider {
-    pub(super) async fn start(clock: Arc<ManualClock>) -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    pub(super) async fn start(host: &str, clock: Arc<ManualClock>) -> Self {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
         let key = made.signing_key.serialize_pem();
         let config = rustls::ServerConfig::builder_with_provider(Arc::new(
             rustls::crypto::ring::default_provider(),
@@ -187,7 +187,7 @@ impl TestProvider {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
-            issuer: format!("https://localhost:{port}/realms/state"),
+            issuer: format!("https://{host}:{port}/realms/state"),
             clock,
             keys: Mutex::new(Keys::new()),
             published: Mutex::default(),
@@ -200,6 +200,7 @@ impl TestProvider {
                 "/realms/state/.well-known/openid-configuration",
                 get(discovery),
             )
+            .route("/authorize", get(asks).post(enters))
             .route("/keys", get(published))
             .route("/token", post(token))
             .route("/elsewhere", post(token))
@@ -236,6 +237,17 @@ impl TestProvider {
 
     /// Somebody whom the provider knows by `subject` signs in at this address of it: where the browser is sent back to.
     pub(super) fn signs_in(&self, address: &str, subject: &str) -> String {
+        self.shared.signs_in(address, subject)
+    }
+
+    /// Paths that were asked for since.
+    pub(super) fn asked(&self) -> Vec<&'static str> {
+        std::mem::take(&mut *self.shared.asked.lock().unwrap())
+    }
+}
+
+impl Shared {
+    fn signs_in(&self, address: &str, subject: &str) -> String {
         let url = url::Url::parse(address).unwrap();
         assert!(
             address.starts_with(&self.authorization_endpoint()),
@@ -261,37 +273,35 @@ impl TestProvider {
             challenge: asked["code_challenge"].clone(),
             redirect_uri: asked["redirect_uri"].clone(),
         };
-        self.shared
-            .codes
-            .lock()
-            .unwrap()
-            .insert(code.clone(), granted);
+        self.codes.lock().unwrap().insert(code.clone(), granted);
         let mut back = url::Url::parse(&asked["redirect_uri"]).unwrap();
         back.query_pairs_mut()
             .append_pair("code", &code)
             .append_pair("state", &asked["state"])
-            .append_pair("iss", &self.shared.issuer);
+            .append_pair("iss", &self.issuer);
         back.to_string()
     }
 
-    fn authorization_endpoint(&self) -> String {
-        self.shared.authorization_endpoint()
-    }
-
-    /// Paths that were asked for since.
-    pub(super) fn asked(&self) -> Vec<&'static str> {
-        std::mem::take(&mut *self.shared.asked.lock().unwrap())
-    }
-}
-
-impl Shared {
-    fn at(&self, path: &str) -> String {
+    pub(super) fn at(&self, path: &str) -> String {
         self.issuer.replace("/realms/state", path)
     }
 
     fn authorization_endpoint(&self) -> String {
         self.at("/authorize?tenant=a")
     }
+}
+
+/// The provider's own page.
+async fn asks() -> Html<&'static str> {
+    Html(
+        "<!doctype html><title>State ID</title><form method=\"post\"><input id=\"subject\" name=\"subject\"><button id=\"enter\">Enter</button></form>",
+    )
+}
+
+/// Somebody signs in on it. The way back is a redirect after a form, which no `Strict` cookie follows.
+async fn enters(State(shared): State<Arc<Shared>>, uri: axum::http::Uri, form: Fields) -> Redirect {
+    let address = shared.at(uri.path_and_query().unwrap().as_str());
+    Redirect::to(&shared.signs_in(&address, &form.0["subject"]))
 }
 
 async fn discovery(State(shared): State<Arc<Shared>>) -> String {
