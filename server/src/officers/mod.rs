@@ -1,6 +1,7 @@
 //! Officers: set-up links, sign-in, sessions. Every success and every refusal is an entry of the audit log.
 
 mod accounts;
+mod again;
 mod binding;
 mod factors;
 mod guessing;
@@ -21,6 +22,7 @@ use crate::store::officers::{SessionRow, SetupRow};
 use crate::store::{StoreError, Write};
 
 pub use accounts::{Account, disable, find, first_link, list, renewal_link};
+pub use again::{Proof, ask_again, change_password, confirm};
 #[cfg(feature = "oidc")]
 pub use binding::{Bound, bind, to_be_bound};
 pub use binding::{is_bound, unbind};
@@ -33,8 +35,8 @@ pub use password::{PasswordProblem, check_new_password};
 #[cfg(feature = "oidc")]
 pub use provider::{Answer, Arrived, Departure, arrived, begin, begin_again};
 pub use sign_in::{
-    Credentials, Proof, Second, SignedIn, ask_again, ask_key, change_password, confirm,
-    key_answered, outstanding_second, second_by_code, sign_in,
+    Credentials, Second, SignedIn, ask_key, key_answered, outstanding_second, second_by_code,
+    sign_in,
 };
 
 /// A set-up link works this long.

@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use url::Url;
 
+use super::again::proved_again;
 use super::factors::{self, Asked, ask, take};
-use super::sign_in::{First, SignedIn, ask_second, open, proved_again, refused, second, stands};
+use super::sign_in::{First, SignedIn, ask_second, open, refused, second, stands};
 use super::{Level, OfficerError, Session, session_of, sha256_hex, token};
 use crate::clock::random;
 use crate::config::Oidc;

@@ -150,10 +150,8 @@ fn says(claims: Claims, expected: &Expected<'_>, now: Timestamp) -> Result<Ident
         return Err(Refusal::NotAnew);
     }
     let amr = claims.amr.unwrap_or_default();
-    let acr_holds = expected.acr.is_empty()
-        || claims
-            .acr
-            .is_some_and(|acr| expected.acr.iter().any(|good| *good == acr));
+    let acr_holds =
+        expected.acr.is_empty() || claims.acr.is_some_and(|acr| expected.acr.contains(&acr));
     if !acr_holds || !expected.amr.iter().all(|method| amr.contains(method)) {
         return Err(Refusal::Weak);
     }

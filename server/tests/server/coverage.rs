@@ -809,7 +809,7 @@ async fn every_refusal_is_an_entry_and_a_flood_of_them_is_counted() {
     let gate = rig.gate("front-in").await;
     let stranger = rig.stranger();
     let browser = Browser::new(&rig);
-    for (name, _) in ROUTES.iter().copied() {
+    for (name, _) in ROUTES {
         let (method, path) = name.split_once(' ').unwrap();
         let real = path
             .replace("{id}", "1")
@@ -827,14 +827,14 @@ async fn every_refusal_is_an_entry_and_a_flood_of_them_is_counted() {
             };
             assert_eq!(
                 refused(&rig).await,
-                (None, name.to_owned(), code.to_owned())
+                (None, (*name).to_owned(), code.to_owned())
             );
         } else if method == "POST" {
             let (status, _) = browser
                 .ask("POST", &real, "a=b", "https://evil.example")
                 .await;
             assert_eq!(status, 403);
-            let expected = (None, name.to_owned(), "foreign_form".to_owned());
+            let expected = (None, (*name).to_owned(), "foreign_form".to_owned());
             assert_eq!(refused(&rig).await, expected);
         } else if ![
             "/sign-in",
@@ -847,7 +847,7 @@ async fn every_refusal_is_an_entry_and_a_flood_of_them_is_counted() {
         {
             let (status, _) = browser.ask("GET", &real, "", "null").await;
             assert_eq!(status, 303, "{name}");
-            let expected = (None, name.to_owned(), "not_signed_in".to_owned());
+            let expected = (None, (*name).to_owned(), "not_signed_in".to_owned());
             assert_eq!(refused(&rig).await, expected);
         }
     }
