@@ -233,7 +233,7 @@ async fn an_answer_counts_once_for_its_own_question_in_its_own_browser() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_the_provider_does_on_the_wire_ends_in_a_refusal() {
-    let site = Site::start().await;
+    let site = Site::start_with(|oidc| oidc.patience_seconds = 2).await;
     site.bound("Robin", Role::GateOfficer).await;
     for (instead, code) in [
         (Instead::Endless, "oidc_unreachable"),

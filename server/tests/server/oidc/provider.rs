@@ -225,7 +225,7 @@ impl TestProvider {
             amr: Vec::new(),
             amr_for_code: vec!["mfa".to_owned()],
             redirect_uri: None,
-            patience_seconds: 1,
+            patience_seconds: 10,
         }
     }
 
