@@ -69,6 +69,7 @@ async fn run(name: &str, database: String, owner: Option<String>, seconds: u64) 
         cool_off_seconds: 0,
         allow_unlocked_memory: true,
         monitor_listen: None,
+        oidc: None,
         officers: sallyport_server::config::OfficerRules::FLOOR,
     };
     installation::create_with_owner(&data, &config, owner.as_deref(), &SystemClock)

@@ -43,6 +43,7 @@ async fn run() {
         cool_off_seconds: 0,
         allow_unlocked_memory: true,
         monitor_listen: None,
+        oidc: None,
         officers: OfficerRules::default(),
     };
     installation::create_with_owner(&data, &config, None, &SystemClock)

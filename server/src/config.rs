@@ -39,6 +39,9 @@ pub struct Config {
     /// Rules for officers.
     #[serde(default, skip_serializing_if = "is_default")]
     pub officers: OfficerRules,
+    /// The identity provider at which officers with a bound account sign in. Off when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<Oidc>,
 }
 
 fn is_default(rules: &OfficerRules) -> bool {
@@ -101,6 +104,90 @@ impl OfficerRules {
     }
 }
 
+/// The identity provider at which officers sign in (OpenID Connect). Needs a server that was built with the feature `oidc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Oidc {
+    /// What it is called on the sign-in page.
+    pub name: String,
+    /// Its issuer, `https://…`, exactly as its tokens say.
+    pub issuer: String,
+    /// This server's name there.
+    pub client_id: String,
+    /// File with this server's secret there, for its owner only; relative to the data folder.
+    pub client_secret_file: PathBuf,
+    /// PEM file with the one authority that vouches for the provider's servers; relative to the data folder.
+    pub authority: PathBuf,
+    /// Tokens must name one of these authentication classes, if there are any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub acr: Vec<String>,
+    /// Tokens must name all of these authentication methods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amr: Vec<String>,
+    /// Methods of which one stands for our own one-time code, such as `mfa` or `otp`. None stands for a security key.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub amr_for_code: Vec<String>,
+    /// Where the provider sends the browser back to, where that is not the first host name with the console's port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_uri: Option<String>,
+    /// An answer of the provider may take so long.
+    #[serde(default = "patience_seconds")]
+    pub patience_seconds: u8,
+}
+
+const fn patience_seconds() -> u8 {
+    10
+}
+
+impl Oidc {
+    fn check(&self) -> anyhow::Result<()> {
+        if !cfg!(feature = "oidc") {
+            bail!(
+                "[oidc] in server.toml needs a server that was built with it: cargo build --release -p sallyport-server --features oidc. This one was not; remove the section, or use that build"
+            );
+        }
+        let https = |what: &str, address: &str| {
+            let parsed = url::Url::parse(address);
+            let plain = parsed.is_ok_and(|url| {
+                url.scheme() == "https"
+                    && url.has_host()
+                    && url.username().is_empty()
+                    && url.password().is_none()
+                    && url.query().is_none()
+                    && url.fragment().is_none()
+            });
+            if plain {
+                Ok(())
+            } else {
+                bail!(
+                    "[oidc] in server.toml: {what} must be https://HOST/…, without name, password, '?' and '#'"
+                )
+            }
+        };
+        https("issuer", &self.issuer)?;
+        if let Some(uri) = &self.redirect_uri {
+            https("redirect_uri", uri)?;
+            if !uri.ends_with("/sign-in/oidc/callback") {
+                bail!("[oidc] in server.toml: redirect_uri must end with /sign-in/oidc/callback");
+            }
+        }
+        for (what, text) in [("name", &self.name), ("client_id", &self.client_id)] {
+            let good = !text.trim().is_empty() && text.len() <= 200;
+            if !good || text.chars().any(char::is_control) {
+                bail!("[oidc] in server.toml: {what} must have 1 to 200 characters");
+            }
+        }
+        let mut words = self.acr.iter().chain(&self.amr).chain(&self.amr_for_code);
+        if words.any(|word| word.is_empty() || word.chars().any(char::is_whitespace)) {
+            bail!("[oidc] in server.toml: the values of acr, amr and amr_for_code have no spaces");
+        }
+        if !(1..=30).contains(&self.patience_seconds) {
+            bail!("[oidc] in server.toml: patience_seconds must be 1 to 30");
+        }
+        Ok(())
+    }
+}
+
 impl Config {
     /// Reads the configuration of a data folder.
     ///
@@ -125,6 +212,9 @@ impl Config {
     pub fn parse(text: &str) -> anyhow::Result<Self> {
         let config: Self = toml::from_str(text).context("the configuration is not valid")?;
         config.officers.check()?;
+        if let Some(oidc) = &config.oidc {
+            oidc.check()?;
+        }
         Ok(config)
     }
 

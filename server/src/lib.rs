@@ -32,6 +32,8 @@ pub mod model_change;
 pub mod monitor;
 pub mod moving;
 pub mod officers;
+#[cfg(feature = "oidc")]
+pub mod oidc;
 pub mod outside;
 pub mod passages;
 pub mod policies;

@@ -6,6 +6,7 @@
 
 mod approval_commands;
 mod backup_commands;
+mod binding_commands;
 mod break_glass_commands;
 mod enrolment_commands;
 mod error_rate_commands;
@@ -346,6 +347,8 @@ enum Officer {
     },
     /// List accounts with their roles.
     List(Data),
+    #[command(flatten)]
+    Binding(binding_commands::Binding),
     /// Say which wings' people an officer needs to know; without any, all.
     Wings {
         /// Name of the account.
@@ -468,6 +471,7 @@ async fn create(init: Init) -> anyhow::Result<()> {
         cool_off_seconds: init.cool_off_seconds,
         allow_unlocked_memory: init.allow_unlocked_memory,
         monitor_listen: None,
+        oidc: None,
         officers: sallyport_server::config::OfficerRules::default(),
     };
     let owner = (!init.database_owner.is_empty()).then_some(init.database_owner.as_str());
@@ -619,9 +623,14 @@ async fn officer(command: Officer) -> anyhow::Result<()> {
                     .disabled_at
                     .map(|at| format!("\tended {}", at.to_rfc3339()))
                     .unwrap_or_default();
-                println!("{}\t{}\t{role}{ended}", account.id, account.name);
+                let bound = match officers::is_bound(&state, account.id).await? {
+                    true => "\tsigns in at the identity provider",
+                    false => "",
+                };
+                println!("{}\t{}\t{role}{bound}{ended}", account.id, account.name);
             }
         }
+        Officer::Binding(command) => binding_commands::run(command).await?,
         Officer::Wings { name, wings, data } => {
             let state = open(&data).await?;
             let wings = consultations::set_officer_wings(&state, &name, &wings, ACTOR).await?;

@@ -1,4 +1,4 @@
-//! HTTP POST to another body's server: an outside witness, a receiver of events. HTTPS only from authorities that are named; no
+//! HTTP to another body's server: an outside witness, a receiver of events, a sign-in provider. HTTPS only from authorities that are named; no
 //! redirects, no proxy, a limit for the time and for the answer.
 
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::uri::{Scheme, Uri};
-use axum::http::{HeaderValue, Request, header};
+use axum::http::{HeaderValue, Method, Request, header};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -103,6 +103,31 @@ pub async fn post(
     body: String,
     patience: Duration,
 ) -> Result<(u16, Vec<u8>), PostError> {
+    send(Method::POST, url, roots, headers, body, patience).await
+}
+
+/// Asks for JSON and returns status and body of the answer.
+///
+/// # Errors
+/// See [`PostError`].
+#[cfg(feature = "oidc")]
+pub(crate) async fn get(
+    url: &str,
+    roots: &[CertificateDer<'static>],
+    patience: Duration,
+) -> Result<(u16, Vec<u8>), PostError> {
+    let headers = [("accept", "application/json".to_owned())];
+    send(Method::GET, url, roots, &headers, String::new(), patience).await
+}
+
+async fn send(
+    method: Method,
+    url: &str,
+    roots: &[CertificateDer<'static>],
+    headers: &[(&'static str, String)],
+    body: String,
+    patience: Duration,
+) -> Result<(u16, Vec<u8>), PostError> {
     let sent = async {
         let uri: Uri = url.parse().map_err(|_| PostError::Address)?;
         let host = uri.host().ok_or(PostError::Address)?;
@@ -111,17 +136,19 @@ pub async fn post(
         if authority.as_str().contains('@') {
             return Err(PostError::Address);
         }
-        let mut request = Request::post(
-            uri.path_and_query()
-                .map_or("/", axum::http::uri::PathAndQuery::as_str),
-        )
-        .header(header::HOST, authority.as_str())
-        .header(
-            header::USER_AGENT,
-            concat!("sallyport-server/", env!("CARGO_PKG_VERSION")),
-        )
-        .body(Body::from(body))
-        .map_err(|_| PostError::Address)?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(
+                uri.path_and_query()
+                    .map_or("/", axum::http::uri::PathAndQuery::as_str),
+            )
+            .header(header::HOST, authority.as_str())
+            .header(
+                header::USER_AGENT,
+                concat!("sallyport-server/", env!("CARGO_PKG_VERSION")),
+            )
+            .body(Body::from(body))
+            .map_err(|_| PostError::Address)?;
         for (name, value) in headers {
             let value = HeaderValue::from_str(value).map_err(|_| PostError::Address)?;
             request.headers_mut().insert(*name, value);

@@ -180,6 +180,18 @@ pub(crate) async fn of_attempt(state: &AppState, actor: Option<String>, code: &s
     note(state, kind).await;
 }
 
+/// An attempt to sign in at the identity provider that did not get there.
+#[cfg(feature = "oidc")]
+pub(crate) async fn of_provider(state: &AppState, actor: Option<String>, code: &str) {
+    let kind = Kind {
+        gate: None,
+        actor,
+        route: "POST /sign-in/oidc".to_owned(),
+        code: code.to_owned(),
+    };
+    note(state, kind).await;
+}
+
 /// For the console's routes; `officer` finds who is signed in.
 pub(crate) async fn of_console(state: &AppState, request: Request, next: Next) -> Response {
     let route = route(&request);

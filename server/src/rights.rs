@@ -2,6 +2,8 @@
 //! database by hand, or brought back as it was before, is worth nothing: the log knows of no act that made it so (`security.md`
 //! section 6, threat 7). Sessions and one-time links are too short-lived for the log; they carry a code that only the server can make.
 
+mod binding;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sallyport_domain::{GateId, GatePolicy, OfficerId, Role, SubjectId, SubjectStatus, Timestamp};
@@ -18,11 +20,15 @@ use crate::store::StoreError;
 use crate::store::gates::GateRow;
 use crate::store::officers::{OfficerRow, SessionRow};
 
+#[cfg(feature = "oidc")]
+pub(crate) use binding::{BoundTo, bound_content, bound_to};
+pub(crate) use binding::{bound, unbound_content};
+
 /// What an entry `gate_joined` says of a key that waits for an officer's approval.
 pub(crate) const WAITS: &str = "waits_for_approval";
 
 /// Kinds that matter here, as they stand in an entry.
-pub(crate) const KINDS: [&[u8]; 29] = [
+pub(crate) const KINDS: [&[u8]; 31] = [
     b"\"kind\":\"officer_created\"",
     b"\"kind\":\"officer_renewed\"",
     b"\"kind\":\"officer_password\"",
@@ -31,6 +37,8 @@ pub(crate) const KINDS: [&[u8]; 29] = [
     b"\"kind\":\"officer_key_added\"",
     b"\"kind\":\"officer_key_removed\"",
     b"\"kind\":\"officer_codes_added\"",
+    b"\"kind\":\"officer_oidc_bound\"",
+    b"\"kind\":\"officer_oidc_unbound\"",
     b"\"kind\":\"gate_added\"",
     b"\"kind\":\"gate_policy\"",
     b"\"kind\":\"gate_joined\"",
@@ -64,6 +72,8 @@ struct Account {
     /// Hardware keys.
     keys: HashSet<String>,
     codes: bool,
+    /// To a subject of the identity provider.
+    binding: binding::Binding,
 }
 
 /// A gate, as the log tells it.
@@ -119,7 +129,7 @@ impl Rights {
         } else if kind.starts_with("break_glass_") {
             self.break_glass.take(index, entry);
         } else if kind.starts_with("officer_") {
-            self.take_account(kind, entry);
+            self.take_account(kind, index, entry);
         } else if kind.starts_with("gate_") {
             self.take_gate(index, kind, entry);
         } else if let Some(subject) = entry.subject.as_deref().and_then(|id| id.parse().ok()) {
@@ -137,10 +147,12 @@ impl Rights {
         }
     }
 
-    fn take_account(&mut self, kind: &str, entry: &Entry) {
+    fn take_account(&mut self, kind: &str, index: u64, entry: &Entry) {
         // Whose account: of an act by another officer the one that it is about.
         let whose = match kind {
-            "officer_role" | "officer_disabled" => &entry.about,
+            "officer_role" | "officer_disabled" | "officer_oidc_bound" | "officer_oidc_unbound" => {
+                &entry.about
+            }
             _ => &entry.actor,
         };
         let Some(id) = whose.as_deref().and_then(|id| id.parse().ok()) else {
@@ -161,7 +173,10 @@ impl Rights {
                 account.content.clone_from(&entry.content);
                 account.keys.clear();
                 account.codes = false;
+                // It begins anew; else a provider alone would open an account that has no key any more.
+                account.binding = binding::Binding::Never;
             }
+            "officer_oidc_bound" | "officer_oidc_unbound" => account.binding.take(index, entry),
             "officer_password" => account.content.clone_from(&entry.content),
             "officer_disabled" => account.ended = true,
             "officer_key_added" => account.keys.extend(entry.about.clone()),
@@ -505,5 +520,5 @@ pub async fn compare(state: &AppState) -> Result<usize, AuditError> {
             alarm(state, "gate", gate.id.as_str()).await?;
         }
     }
-    Ok(wrong)
+    Ok(wrong + binding::compare(state).await?)
 }

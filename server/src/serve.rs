@@ -41,6 +41,10 @@ pub async fn run(
     let _alone = installation::lock(data)?;
     let state = installation::open_with(data, clock, secret.as_ref()).await?;
     drop(secret);
+    #[cfg(feature = "oidc")]
+    if let Some(oidc) = &state.config.oidc {
+        crate::oidc::check_files(data, oidc).context("[oidc] in server.toml")?;
+    }
     let entries = audit::check(&state).await?;
     let loaded = registry::load(&state)
         .await

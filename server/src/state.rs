@@ -92,6 +92,9 @@ pub struct Inner {
     pub guessing: Guessing,
     /// Counts the ends of gates' keys that the log tells of, for their open connections.
     pub(crate) keys_ended: watch::Sender<u64>,
+    /// What is known of the provider at which officers sign in.
+    #[cfg(feature = "oidc")]
+    pub(crate) provider: crate::oidc::Provider,
     /// Gates whose clocks differ from the server's.
     pub wrong_clocks: WrongClocks,
     /// Pictures whose showing is in the log already, by officer.
@@ -171,6 +174,8 @@ impl AppState {
             emergencies_told: AtomicU64::new(0),
             guessing: Guessing::default(),
             keys_ended: watch::Sender::new(0),
+            #[cfg(feature = "oidc")]
+            provider: crate::oidc::Provider::default(),
             wrong_clocks: WrongClocks::default(),
             looks: std::sync::Mutex::default(),
             reviewed: Notify::new(),

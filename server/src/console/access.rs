@@ -47,6 +47,12 @@ const ROUTES: &[(&str, Need)] = &[
     ("POST /sign-in/code", Need::Nothing),
     ("POST /sign-in/key/ask", Need::Nothing),
     ("POST /sign-in/key", Need::Nothing),
+    #[cfg(feature = "oidc")]
+    ("POST /sign-in/oidc", Need::Nothing),
+    #[cfg(feature = "oidc")]
+    ("GET /sign-in/oidc/callback", Need::Nothing),
+    #[cfg(feature = "oidc")]
+    ("POST /account/confirm/oidc", Need::Officer),
     ("GET /setup/{secret}", Need::Nothing),
     ("POST /setup/{secret}", Need::Nothing),
     // Only from the server's own machine, which the handlers see to.

@@ -47,9 +47,13 @@ struct AccountPage {
     codes: bool,
     new_codes: Option<CodesView>,
     shortest: u8,
+    /// Does the account sign in at the identity provider?
+    bound: bool,
+    /// What the provider is called.
+    provider: String,
 }
 
-async fn shown(
+pub(super) async fn shown(
     state: &AppState,
     session: &Session,
     problem: Option<&OfficerError>,
@@ -93,6 +97,11 @@ async fn shown(
             .collect(),
         codes: has.codes,
         new_codes,
+        bound: officers::is_bound(state, session.officer).await?,
+        provider: state.config.oidc.as_ref().map_or_else(
+            || "the identity provider".to_owned(),
+            |oidc| oidc.name.clone(),
+        ),
     };
     let page = html(state, &page);
     Ok(match problem {

@@ -18,6 +18,11 @@ const COOKIE: &str = "__Host-sallyport";
 /// Between password and second factor.
 const STEP_COOKIE: &str = "__Host-sallyport-step";
 
+/// While a browser is at the identity provider. `Lax`, unlike the others: it has to come along when the provider sends the browser back,
+/// which is a navigation from elsewhere. It opens nothing by itself.
+#[cfg(feature = "oidc")]
+const PROVIDER_COOKIE: &str = "__Host-sallyport-oidc";
+
 const HEADERS: [(&str, &str); 8] = [
     (
         "content-security-policy",
@@ -121,6 +126,24 @@ fn cookie(headers: &HeaderMap, wanted: &str) -> Option<String> {
 /// The token of a sign-in that waits for its second factor.
 pub(super) fn step(headers: &HeaderMap) -> Option<String> {
     cookie(headers, STEP_COOKIE)
+}
+
+/// The token of a browser that was sent to the identity provider.
+#[cfg(feature = "oidc")]
+pub(super) fn provider_step(headers: &HeaderMap) -> Option<String> {
+    cookie(headers, PROVIDER_COOKIE)
+}
+
+/// The Set-Cookie value of a browser that is sent to the identity provider.
+#[cfg(feature = "oidc")]
+pub(super) fn set_provider_step(token: &str) -> String {
+    format!("{PROVIDER_COOKIE}={token}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=300")
+}
+
+/// The Set-Cookie value that removes it.
+#[cfg(feature = "oidc")]
+pub(super) fn clear_provider_step() -> String {
+    format!("{PROVIDER_COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=0")
 }
 
 /// The session that the cookie stands for.

@@ -12,6 +12,8 @@ mod gates;
 mod guard;
 mod live;
 mod local;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod pages;
 mod passage;
 mod people;
@@ -33,7 +35,10 @@ pub(crate) use guard::current;
 
 /// The console's routes.
 pub fn router(state: AppState) -> Router {
-    Router::new()
+    let router = Router::new();
+    #[cfg(feature = "oidc")]
+    let router = oidc::routes(router);
+    router
         .route("/", get(live::page))
         .route("/live/events", get(live::events))
         .route("/live/alarms", get(live::alarms))

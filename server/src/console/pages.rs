@@ -143,7 +143,8 @@ pub(super) async fn not_found(State(state): State<AppState>) -> Trouble {
 
 pub(super) fn refused(error: &OfficerError, mut page: Response) -> Response {
     *page.status_mut() = match error {
-        OfficerError::SignIn => StatusCode::UNAUTHORIZED,
+        OfficerError::SignIn | OfficerError::Provider => StatusCode::UNAUTHORIZED,
+        OfficerError::ProviderAway => StatusCode::BAD_GATEWAY,
         OfficerError::SetupLink | OfficerError::Late => StatusCode::GONE,
         OfficerError::Name
         | OfficerError::NoAccount
@@ -152,6 +153,8 @@ pub(super) fn refused(error: &OfficerError, mut page: Response) -> Response {
         | OfficerError::LastKey
         | OfficerError::CopiedKey
         | OfficerError::NoKeys
+        | OfficerError::Bound
+        | OfficerError::Binding(_)
         | OfficerError::Password(_) => StatusCode::BAD_REQUEST,
         OfficerError::Code | OfficerError::Key => StatusCode::UNAUTHORIZED,
         OfficerError::Role(_) | OfficerError::Stale | OfficerError::NotInLog => {

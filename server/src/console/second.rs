@@ -28,6 +28,22 @@ pub(super) fn address(from: From) -> Option<std::net::IpAddr> {
 struct SignInPage {
     page: Page,
     problem: Option<String>,
+    /// What the identity provider is called, where there is one.
+    provider: Option<String>,
+}
+
+/// The sign-in page.
+pub(super) fn sign_in_form(state: &AppState, problem: Option<&OfficerError>) -> Response {
+    let page = SignInPage {
+        page: Page::new(state, None, ""),
+        problem: problem.map(ToString::to_string),
+        provider: state.config.oidc.as_ref().map(|oidc| oidc.name.clone()),
+    };
+    let page = html(state, &page);
+    match problem {
+        Some(error) => refused(error, page),
+        None => page,
+    }
 }
 
 pub(super) async fn sign_in_page(
@@ -37,13 +53,7 @@ pub(super) async fn sign_in_page(
     if let Some(session) = current(&headers, &state).await? {
         return Ok(Redirect::to(home(&session)).into_response());
     }
-    Ok(html(
-        &state,
-        &SignInPage {
-            page: Page::new(&state, None, ""),
-            problem: None,
-        },
-    ))
+    Ok(sign_in_form(&state, None))
 }
 
 #[derive(Deserialize)]
@@ -78,13 +88,7 @@ pub(super) async fn sign_in(
             Redirect::to("/sign-in/second"),
         )
             .into_response(),
-        Err(error) => {
-            let page = SignInPage {
-                page: Page::new(&state, None, ""),
-                problem: Some(error.to_string()),
-            };
-            refused(&error, html(&state, &page))
-        }
+        Err(error) => sign_in_form(&state, Some(&error)),
     }
 }
 

@@ -80,6 +80,7 @@ async fn installed() -> (tempfile::TempDir, AppState) {
         cool_off_seconds: 0,
         allow_unlocked_memory: true,
         monitor_listen: None,
+        oidc: None,
         officers: crate::config::OfficerRules::FLOOR,
     };
     installation::create(&data, &config, &*clock).await.unwrap();

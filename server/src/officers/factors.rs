@@ -148,6 +148,9 @@ pub(super) enum Asked {
     NewKey,
     /// New one-time codes shall be confirmed.
     NewCodes,
+    /// The identity provider shall say who this is.
+    #[cfg(feature = "oidc")]
+    Provider,
 }
 
 impl Asked {
@@ -158,6 +161,8 @@ impl Asked {
             Self::First => "first",
             Self::NewKey => "new_key",
             Self::NewCodes => "new_codes",
+            #[cfg(feature = "oidc")]
+            Self::Provider => "provider",
         }
     }
 
@@ -192,7 +197,7 @@ pub(super) async fn ask(
 }
 
 /// Takes a question away with its state; only its first answer counts.
-async fn take<T: DeserializeOwned>(
+pub(super) async fn take<T: DeserializeOwned>(
     state: &AppState,
     asked: Asked,
     token_sha256: &str,

@@ -1,9 +1,13 @@
 //! Officers: set-up links, sign-in, sessions. Every success and every refusal is an entry of the audit log.
 
 mod accounts;
+mod again;
+mod binding;
 mod factors;
 mod guessing;
 mod password;
+#[cfg(feature = "oidc")]
+mod provider;
 mod sign_in;
 
 use sallyport_domain::{Act, OfficerId, Role, Timestamp};
@@ -19,15 +23,21 @@ use crate::store::officers::{SessionRow, SetupRow};
 use crate::store::{StoreError, Write};
 
 pub use accounts::{Account, disable, find, first_link, list, renewal_link};
+pub use again::{Proof, ask_again, change_password, confirm};
+#[cfg(feature = "oidc")]
+pub use binding::{Bound, bind, to_be_bound};
+pub use binding::{is_bound, unbind};
 pub use factors::{
     Factors, HardwareKey, NewCodes, add_key, confirm_codes, factors, new_codes, new_key,
     remove_key, waiting_codes,
 };
 pub use guessing::Guessing;
 pub use password::{PasswordProblem, check_new_password};
+#[cfg(feature = "oidc")]
+pub use provider::{Answer, Arrived, Departure, arrived, begin, begin_again};
 pub use sign_in::{
-    Credentials, Proof, Second, SignedIn, ask_again, ask_key, change_password, confirm,
-    key_answered, outstanding_second, second_by_code, sign_in,
+    Credentials, Second, SignedIn, ask_key, key_answered, outstanding_second, second_by_code,
+    sign_in,
 };
 
 /// A set-up link works this long.
@@ -98,6 +108,22 @@ pub enum OfficerError {
     /// Host name of the configuration.
     #[error("Security keys need a host name in server.toml that is a name, not an address.")]
     NoKeys,
+    /// The account signs in at the identity provider.
+    #[error("This account signs in at the identity provider and has no password of its own here.")]
+    Bound,
+    /// The identity provider, or what it said, was not accepted. One text; the log has the code.
+    #[error(
+        "The sign-in at the identity provider did not succeed, so nothing was opened. Try again; if it lasts, the administrator finds the reason in the audit log."
+    )]
+    Provider,
+    /// The identity provider cannot be asked.
+    #[error(
+        "The identity provider cannot be asked now. Accounts that sign in with a name and password here are not affected; for the others an administrator can unbind the account."
+    )]
+    ProviderAway,
+    /// An account cannot be bound or unbound.
+    #[error("{0}")]
+    Binding(&'static str),
     /// The database failed.
     #[error("The database cannot be reached. Try again; if it lasts, call the administrator.")]
     Store(#[from] StoreError),
@@ -396,7 +422,14 @@ pub async fn session(state: &AppState, secret: &str) -> Result<Option<Session>, 
     if secret.starts_with(break_glass::TOKEN) {
         return break_glass::session(state, secret).await;
     }
-    let token_sha256 = sha256_hex(secret);
+    session_of(state, sha256_hex(secret)).await
+}
+
+/// The session of a token's SHA-256.
+async fn session_of(
+    state: &AppState,
+    token_sha256: String,
+) -> Result<Option<Session>, OfficerError> {
     let Some(row) = state.store.session(&token_sha256).await? else {
         return Ok(None);
     };

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use sallyport_domain::{OfficerId, Role, Timestamp};
 use sallyport_transparency::Entry;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::factors::{self, Asked, ask};
 use super::guessing::Count;
-use super::{Level, OfficerError, Session, name_key, open_name, password, sha256_hex, token};
+use super::{Level, OfficerError, name_key, open_name, password, sha256_hex, token};
 use crate::audit;
 use crate::refusals;
 use crate::rights;
@@ -50,7 +51,32 @@ pub struct Second {
     pub code: bool,
 }
 
-async fn refused(
+/// What was shown before the second factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum First {
+    /// The account's password.
+    Password,
+    /// The word of the identity provider to which the account is bound.
+    Provider,
+    /// The same, and it said that whoever signed in there showed two factors.
+    ProviderTwice,
+}
+
+impl First {
+    /// How a session was opened, as the log says it.
+    const fn how(self, level: Level) -> &'static str {
+        match (self, level) {
+            // No sign-in opens a sealed credential's session.
+            (Self::Password, level) | (Self::Provider, level @ Level::Sealed) => level.code(),
+            (Self::ProviderTwice, _) => "oidc+amr",
+            (Self::Provider, Level::Password) => "oidc",
+            (Self::Provider, Level::Code) => "oidc+code",
+            (Self::Provider, Level::Key) => "oidc+key",
+        }
+    }
+}
+
+pub(super) async fn refused(
     state: &AppState,
     officer: Option<OfficerId>,
     reason: &str,
@@ -107,8 +133,13 @@ pub async fn sign_in(state: &AppState, shown: Credentials) -> Result<SignedIn, O
         password::verify_nobody(shown.password, rules).await;
         return Err(refused(state, None, "password").await?);
     };
-    let (right, rehash) =
+    let (mut right, rehash) =
         password::verify(shown.password, officer.password_hash.clone(), rules).await;
+    let mut why = "password";
+    if right && rights::bound(state, officer.id).await?.is_some() {
+        // The account signs in at the identity provider. Whoever guessed the password learns nothing.
+        (right, why) = (false, "bound_to_oidc");
+    }
     if !right {
         let mut write = state.store.write().await?;
         if let Some(attempt) = attempt {
@@ -121,7 +152,7 @@ pub async fn sign_in(state: &AppState, shown: Credentials) -> Result<SignedIn, O
                 .await?;
         }
         // In the entry's own transaction: one more durable write would tell by its time that the name exists.
-        let entry = refusal(state, Some(officer.id), "password")?;
+        let entry = refusal(state, Some(officer.id), why)?;
         audit::append(state, &mut write, entry, None).await?;
         write.commit().await?;
         return Err(OfficerError::SignIn);
@@ -153,18 +184,28 @@ pub async fn sign_in(state: &AppState, shown: Credentials) -> Result<SignedIn, O
         state.guessing.right(&attempt, level.is_some(), now);
     }
     match level {
-        Some(level) => Ok(SignedIn::Session(open(state, &officer, level, now).await?)),
-        None => {
-            let secret = token()?;
-            let id = sha256_hex(&secret);
-            ask(state, Asked::Second, &id, Some(officer.id), &Value::Null).await?;
-            Ok(SignedIn::Second(secret))
+        Some(level) => {
+            let token = open(state, &officer, First::Password, level, now).await?;
+            Ok(SignedIn::Session(token))
         }
+        None => ask_second(state, &officer, First::Password).await,
     }
 }
 
+/// Asks for the second factor: a token for its cookie.
+pub(super) async fn ask_second(
+    state: &AppState,
+    officer: &OfficerRow,
+    first: First,
+) -> Result<SignedIn, OfficerError> {
+    let secret = token()?;
+    let id = sha256_hex(&secret);
+    ask(state, Asked::Second, &id, Some(officer.id), &first).await?;
+    Ok(SignedIn::Second(secret))
+}
+
 /// Goes on only with an account that is what the log says.
-async fn stands(state: &AppState, officer: &OfficerRow) -> Result<(), OfficerError> {
+pub(super) async fn stands(state: &AppState, officer: &OfficerRow) -> Result<(), OfficerError> {
     if rights::account_stands(state, officer).await? {
         return Ok(());
     }
@@ -207,7 +248,7 @@ async fn proved_first(
 }
 
 /// The second factors that this account must show one of. Where the role needs a hardware key and there is one, a code is not enough.
-async fn second(state: &AppState, officer: &OfficerRow) -> Result<Second, OfficerError> {
+pub(super) async fn second(state: &AppState, officer: &OfficerRow) -> Result<Second, OfficerError> {
     let has = factors::factors(state, officer.id).await?;
     let key = !has.keys.is_empty();
     let role = Role::from_code(&officer.role);
@@ -219,14 +260,20 @@ async fn second(state: &AppState, officer: &OfficerRow) -> Result<Second, Office
 }
 
 /// Opens a session with a new token.
-async fn open(
+pub(super) async fn open(
     state: &AppState,
     officer: &OfficerRow,
+    first: First,
     level: Level,
     now: Timestamp,
 ) -> Result<String, OfficerError> {
     let secret = token()?;
     let mut write = state.store.write().await?;
+    // Bound or unbound since the first factor was shown? Nobody can be between here and the commit.
+    let bound = rights::bound(state, officer.id).await?.is_some();
+    if bound == (first == First::Password) {
+        return Err(OfficerError::Late);
+    }
     write
         .officer_checked(officer.id, 0, Timestamp::from_micros(0))
         .await?;
@@ -247,7 +294,7 @@ async fn open(
     let mut entry = audit::entry("sign_in", now)?;
     entry.actor = Some(officer.id.to_string());
     entry.decision = Some("grant".to_owned());
-    entry.reason = Some(level.code().to_owned());
+    entry.reason = Some(first.how(level).to_owned());
     audit::append(state, &mut write, entry, None).await?;
     write.commit().await?;
     let name = open_name(state, officer.id, &officer.name_sealed)?;
@@ -290,14 +337,11 @@ async fn finish(
     officer: &OfficerRow,
     level: Level,
 ) -> Result<String, OfficerError> {
+    let (_, first): (_, Option<First>) =
+        factors::take(state, Asked::Second, &sha256_hex(step)).await?;
+    let first = first.unwrap_or(First::Password);
     let now = state.clock.now();
-    let mut write = state.store.write().await?;
-    write
-        .ceremony_take(&Asked::Second.id(&sha256_hex(step)), now)
-        .await?
-        .ok_or(OfficerError::Late)?;
-    write.commit().await?;
-    open(state, officer, level, now).await
+    open(state, officer, first, level, now).await
 }
 
 /// Completes a sign-in by a one-time code; returns the session's token.
@@ -387,120 +431,4 @@ pub async fn key_answered(
         }
         Err(error) => Err(error),
     }
-}
-
-/// What an officer shows to prove anew to be there.
-pub enum Proof {
-    /// Password, and a code where the account has one.
-    Password(String, String),
-    /// Answer of a hardware key.
-    Key(Value),
-}
-
-/// A question for a key of the officer who is signed in.
-///
-/// # Errors
-/// The site's name allows no keys; the database failed.
-pub async fn ask_again(state: &AppState, session: &Session) -> Result<Value, OfficerError> {
-    factors::ask_key(state, &session.token_sha256, Some(session.officer), "").await
-}
-
-/// Proves anew that the officer is there: with a hardware key where the account has one, otherwise with password and code. For five
-/// minutes acts that need it are open then.
-///
-/// # Errors
-/// Wrong proof; for passwords delayed like a sign-in.
-pub async fn confirm(
-    state: &AppState,
-    session: &Session,
-    proof: Proof,
-    address: Option<IpAddr>,
-) -> Result<(), OfficerError> {
-    let now = state.clock.now();
-    let has = factors::factors(state, session.officer).await?;
-    match proof {
-        Proof::Key(answer) => {
-            let by = factors::key_answered(state, &session.token_sha256, answer).await;
-            if !matches!(by, Ok(by) if by == session.officer) {
-                refused(state, Some(session.officer), "key").await?;
-                return Err(OfficerError::Key);
-            }
-        }
-        Proof::Password(..) if !has.keys.is_empty() => return Err(OfficerError::Key),
-        Proof::Password(password, code) => {
-            let officer = state
-                .store
-                .officer(session.officer)
-                .await?
-                .ok_or(OfficerError::SignIn)?;
-            let by_code = has.codes && factors::code_is_right(state, officer.id, &code).await?;
-            if has.codes && !by_code {
-                refused(state, Some(officer.id), "code").await?;
-                return Err(OfficerError::Code);
-            }
-            let key = name_key(state, &session.name);
-            let stored = Count {
-                failures: officer.failures,
-                blocked_until: officer.blocked_until,
-            };
-            let attempt = if by_code {
-                None
-            } else {
-                let attempt = state.guessing.attempt(&key, address, stored, now);
-                Some(attempt.ok_or(OfficerError::SignIn)?)
-            };
-            state.guessing.note_check();
-            let rules = state.config.officers;
-            let hash = officer.password_hash.clone();
-            let (right, _) = password::verify(password, hash, rules).await;
-            if !right {
-                return Err(refused(state, Some(officer.id), "password").await?);
-            }
-            stands(state, &officer).await?;
-            if let Some(attempt) = attempt {
-                state.guessing.right(&attempt, true, now);
-            }
-        }
-    }
-    let mut write = state.store.write().await?;
-    super::prove(state, &mut write, session, session.level, now).await?;
-    let mut entry = audit::entry("sign_in", now)?;
-    entry.actor = Some(session.officer.to_string());
-    entry.decision = Some("grant".to_owned());
-    entry.reason = Some("again".to_owned());
-    audit::append(state, &mut write, entry, None).await?;
-    Ok(write.commit().await?)
-}
-
-/// Gives the officer a new password; sessions elsewhere end. Eight characters are enough beside a second factor.
-///
-/// # Errors
-/// Not proved lately, or a rule broken.
-pub async fn change_password(
-    state: &AppState,
-    session: &Session,
-    new: String,
-) -> Result<(), OfficerError> {
-    let now = state.clock.now();
-    session.fresh(now)?;
-    let has = factors::factors(state, session.officer).await?;
-    super::check_password(state, &new, &session.name, !has.is_empty())?;
-    let hash = password::hash(new, state.config.officers)
-        .await
-        .ok_or(OfficerError::Internal)?;
-    let mut write = state.store.write().await?;
-    write.officer_rehash(session.officer, &hash).await?;
-    write
-        .sessions_end_others(session.officer, &session.token_sha256)
-        .await?;
-    let mut entry = audit::entry("officer_password", now)?;
-    entry.actor = Some(session.officer.to_string());
-    entry.content = Some(rights::account_content(
-        state,
-        session.officer,
-        session.role.code(),
-        &hash,
-    ));
-    audit::append(state, &mut write, entry, None).await?;
-    Ok(write.commit().await?)
 }

@@ -39,6 +39,7 @@ async fn a_full_disk_grants_nothing_loses_nothing_and_is_over_when_there_is_room
         cool_off_seconds: 0,
         allow_unlocked_memory: true,
         monitor_listen: None,
+        oidc: None,
         officers: crate::config::OfficerRules::FLOOR,
     };
     installation::create(&data, &config, &*clock).await.unwrap();

@@ -68,6 +68,7 @@ pub(crate) fn config(cool_off_seconds: u32) -> Config {
         // Containers often lock no more than 64 KiB.
         allow_unlocked_memory: true,
         monitor_listen: None,
+        oidc: None,
         officers: sallyport_server::config::OfficerRules::FLOOR,
     }
 }

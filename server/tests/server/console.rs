@@ -38,6 +38,7 @@ impl Console {
             cool_off_seconds: 0,
             allow_unlocked_memory: true,
             monitor_listen: None,
+            oidc: None,
             officers: sallyport_server::config::OfficerRules::FLOOR,
         };
         let clock = Arc::new(ManualClock::new(Timestamp::from_micros(

@@ -21,7 +21,7 @@ use crate::common::{Device, Gate, Rig, approve, mate, template};
 use crate::factors::{HardwareKey, code_now, secret_of};
 
 /// Routes, and the kinds of entries that a proper use leaves, in order. Nothing, where nobody's data is shown and nothing is changed.
-const ROUTES: [(&str, &[&str]); 73] = [
+const ROUTES: &[(&str, &[&str])] = &[
     ("POST /gate/v1/join", &["gate_joined"]),
     ("POST /gate/v1/renew", &["gate_renewed"]),
     ("POST /gate/v1/passage", &["passage"]),
@@ -111,11 +111,17 @@ const ROUTES: [(&str, &[&str]); 73] = [
     ("POST /sign-out", &["sign_out"]),
     ("GET /setup/{secret}", &[]),
     ("POST /setup/{secret}", &["officer_created"]),
+    #[cfg(feature = "oidc")]
+    ("POST /sign-in/oidc", &[]),
+    #[cfg(feature = "oidc")]
+    ("GET /sign-in/oidc/callback", &["sign_in"]),
+    #[cfg(feature = "oidc")]
+    ("POST /account/confirm/oidc", &[]),
     ("GET /assets/{name}", &[]),
 ];
 
 /// Commands, and what they leave.
-const COMMANDS: [(&str, &[&str]); 77] = [
+const COMMANDS: &[(&str, &[&str])] = &[
     ("init", &[]),
     ("backup", &["backup"]),
     ("backup-key", &[]),
@@ -181,6 +187,9 @@ const COMMANDS: [(&str, &[&str]); 77] = [
     ("model-change begin", &["model_change"]),
     ("officer setup-link", &["officer_setup_link"]),
     ("officer list", &["consultation"]),
+    #[cfg(feature = "oidc")]
+    ("officer bind-oidc", &["officer_oidc_bound"]),
+    ("officer unbind-oidc", &["officer_oidc_unbound"]),
     ("officer wings", &["officer_wings"]),
     ("officer disable", &["officer_disabled"]),
     (
@@ -272,6 +281,8 @@ pub(crate) fn routes(source: &str) -> BTreeSet<String> {
 fn every_route_stands_in_the_table() {
     let mut found = routes(include_str!("../../src/gate_api.rs"));
     found.extend(routes(include_str!("../../src/console/mod.rs")));
+    #[cfg(feature = "oidc")]
+    found.extend(routes(include_str!("../../src/console/oidc.rs")));
     let table: BTreeSet<String> = ROUTES.iter().map(|(name, _)| (*name).to_owned()).collect();
     let missing: Vec<_> = found.difference(&table).collect();
     assert!(
@@ -354,12 +365,34 @@ fn beat(rig: &Rig, gate: &Gate, cameras: &str) -> Heartbeat {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_leaves_its_entries() {
-    let rig = Rig::start().await;
+    #[cfg(feature = "oidc")]
+    let site = crate::oidc::Site::start().await;
+    #[cfg(feature = "oidc")]
+    let rig = &site.rig;
+    #[cfg(not(feature = "oidc"))]
+    let rig = &Rig::start().await;
     let gate = rig.gate("front-in").await;
-    let mut tried = Tried::new(&rig, &ROUTES).await;
-    use_gate(&rig, &gate, &mut tried).await;
-    use_console(&rig, &gate, &mut tried).await;
+    let mut tried = Tried::new(rig, ROUTES).await;
+    use_gate(rig, &gate, &mut tried).await;
+    use_console(rig, &gate, &mut tried).await;
+    #[cfg(feature = "oidc")]
+    use_provider(&site, &mut tried).await;
     tried.done();
+}
+
+#[cfg(feature = "oidc")]
+async fn use_provider(site: &crate::oidc::Site, tried: &mut Tried<'_>) {
+    crate::oidc::bound_gate_officer(site, "Jo").await;
+    tried.ready().await;
+    let mut tab = crate::oidc::Tab::new(site);
+    let to = tab.leaves().await;
+    tried.left("POST /sign-in/oidc").await;
+    tab.comes_back(&site.answer(&to, "Jo")).await.hop();
+    tried.left("GET /sign-in/oidc/callback").await;
+    let csrf = csrf(&tab.get("/account").await.body);
+    let form = format!("csrf={csrf}");
+    tab.post("/account/confirm/oidc", &form).await.hop();
+    tried.left("POST /account/confirm/oidc").await;
 }
 
 async fn use_gate(rig: &Rig, gate: &Gate, tried: &mut Tried<'_>) {
@@ -892,18 +925,19 @@ async fn every_refusal_is_an_entry_and_a_flood_of_them_is_counted() {
             };
             assert_eq!(
                 refused(&rig).await,
-                (None, name.to_owned(), code.to_owned())
+                (None, (*name).to_owned(), code.to_owned())
             );
         } else if method == "POST" {
             let (status, _) = browser
                 .ask("POST", &real, "a=b", "https://evil.example")
                 .await;
             assert_eq!(status, 403);
-            let expected = (None, name.to_owned(), "foreign_form".to_owned());
+            let expected = (None, (*name).to_owned(), "foreign_form".to_owned());
             assert_eq!(refused(&rig).await, expected);
         } else if ![
             "/sign-in",
             "/sign-in/second",
+            "/sign-in/oidc/callback",
             "/setup/{secret}",
             "/assets/{name}",
             "/break-glass",
@@ -912,7 +946,7 @@ async fn every_refusal_is_an_entry_and_a_flood_of_them_is_counted() {
         {
             let (status, _) = browser.ask("GET", &real, "", "null").await;
             assert_eq!(status, 303, "{name}");
-            let expected = (None, name.to_owned(), "not_signed_in".to_owned());
+            let expected = (None, (*name).to_owned(), "not_signed_in".to_owned());
             assert_eq!(refused(&rig).await, expected);
         }
     }
@@ -1100,7 +1134,12 @@ async fn every_command_leaves_its_entries() {
         found, table,
         "say in COMMANDS what each command leaves in the log"
     );
-    let rig = Rig::start().await;
+    #[cfg(feature = "oidc")]
+    let site = crate::oidc::Site::start().await;
+    #[cfg(feature = "oidc")]
+    let rig = &site.rig;
+    #[cfg(not(feature = "oidc"))]
+    let rig = &Rig::start().await;
     let gate = rig.gate("front-in").await;
     let person = gate.enrol(1).await.to_string();
     let mut other = gate.submission(8);
@@ -1110,7 +1149,7 @@ async fn every_command_leaves_its_entries() {
     other.category = SubjectCategory::Visitor;
     let visitor = gate.enrol_as(other).await;
     assert_eq!(SubjectCategory::Staff.code(), "staff");
-    Browser::signed_in_as(&rig, "Erin", Role::Enroller).await;
+    Browser::signed_in_as(rig, "Erin", Role::Enroller).await;
     let order = gate.order(true).await.id;
     let transaction = rig.transaction(4);
     gate.pass(&gate.request(transaction, mate(1, 4))).await;
@@ -1133,21 +1172,24 @@ async fn every_command_leaves_its_entries() {
     let mut write = rig.state.store.write().await.unwrap();
     write.stream_take("siem", "test", now, now).await.unwrap();
     write.commit().await.unwrap();
-    Browser::signed_in(&rig).await;
+    Browser::signed_in(rig).await;
+    // A build without the provider still knows what one with it bound.
+    #[cfg(not(feature = "oidc"))]
+    crate::rights::forge(rig, "officer_oidc_bound", "Alex").await;
     let hold =
         sallyport_server::retention::hold(&rig.state, person.parse().unwrap(), "trial", "test")
             .await
             .unwrap();
     // Somebody who was enrolled twice.
-    let double = crate::merging::enrol_again(&rig, &gate, 30, 1).await;
-    let change = crate::model_change::begin(&rig, None).await;
+    let double = crate::merging::enrol_again(rig, &gate, 30, 1).await;
+    let change = crate::model_change::begin(rig, None).await;
     let left = sallyport_server::model_change::report(&rig.state, "test")
         .await
         .unwrap()
         .remove(0)
         .left
         .len();
-    let measurement = crate::reports::measurement(&rig, "face", &"07".repeat(32));
+    let measurement = crate::reports::measurement(rig, "face", &"07".repeat(32));
     let measurement = measurement.display();
     let token = sallyport_server::gates::token(&rig.state, &gate.id, "test")
         .await
@@ -1159,8 +1201,8 @@ async fn every_command_leaves_its_entries() {
     assert_eq!(second.status, 200);
     let (_, key) = rights::waiting(&rig.state).await.unwrap().remove(0);
     let shown = sallyport_protocol::key_fingerprint(&key);
-    let policy = crate::policies::file(&rig, "side-2");
-    let mut tried = Tried::new(&rig, &COMMANDS).await;
+    let policy = crate::policies::file(rig, "side-2");
+    let mut tried = Tried::new(rig, COMMANDS).await;
     let export = export.display().to_string();
     let mut key = program();
     let output = key.args(["backup-key", &format!("{export}.custodian")]);
@@ -1219,6 +1261,9 @@ async fn every_command_leaves_its_entries() {
         "registry renew-templates",
         "officer setup-link",
         "officer list",
+        #[cfg(feature = "oidc")]
+        "officer bind-oidc Alex --subject a-1",
+        "officer unbind-oidc Alex",
         "officer wings Alex a b",
         "officer disable Alex",
         "officer break-glass prepare --reason trial",
@@ -1262,7 +1307,7 @@ async fn every_command_leaves_its_entries() {
             .unwrap();
         tried.left(name).await;
     }
-    try_the_seal(&rig, &data, &mut tried).await;
+    try_the_seal(rig, &data, &mut tried).await;
     // A new installation's log begins when its server first starts.
     let folder = tempfile::tempdir().unwrap();
     let (database, owner) = crate::common::new_database().await;

@@ -34,6 +34,8 @@ mod merging;
 mod model_change;
 mod monitor;
 mod officers;
+#[cfg(feature = "oidc")]
+mod oidc;
 mod outside;
 mod passages;
 mod people;

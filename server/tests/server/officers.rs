@@ -68,7 +68,11 @@ fn home_of(role: Role) -> &'static str {
 }
 
 fn console_routes() -> BTreeSet<String> {
-    routes(include_str!("../../src/console/mod.rs"))
+    #[cfg_attr(not(feature = "oidc"), expect(unused_mut, reason = "a build has more"))]
+    let mut found = routes(include_str!("../../src/console/mod.rs"));
+    #[cfg(feature = "oidc")]
+    found.extend(routes(include_str!("../../src/console/oidc.rs")));
+    found
 }
 
 #[test]
@@ -91,6 +95,8 @@ fn every_route_says_who_may_use_it_and_few_are_open_to_everybody() {
             "GET /break-glass",
             "GET /setup/{secret}",
             "GET /sign-in",
+            #[cfg(feature = "oidc")]
+            "GET /sign-in/oidc/callback",
             "GET /sign-in/second",
             "POST /break-glass",
             "POST /setup/{secret}",
@@ -98,6 +104,8 @@ fn every_route_says_who_may_use_it_and_few_are_open_to_everybody() {
             "POST /sign-in/code",
             "POST /sign-in/key",
             "POST /sign-in/key/ask",
+            #[cfg(feature = "oidc")]
+            "POST /sign-in/oidc",
         ]
     );
     // Said a second time, by hand.
@@ -354,4 +362,27 @@ fn the_command_takes_only_roles_that_exist() {
     for role in Role::ALL {
         assert!(said.contains(role.code()), "{said}");
     }
+}
+
+#[cfg(not(feature = "oidc"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_without_the_identity_provider_refuses_one_and_says_which_build_is_needed() {
+    let rig = Rig::start().await;
+    let path = crate::common::data(&rig.folder).join("server.toml");
+    let oidc = "[oidc]\nname = \"State ID\"\nissuer = \"https://id.example\"\nclient_id = \"gaol\"\nclient_secret_file = \"oidc-secret\"\nauthority = \"oidc-ca.pem\"\n";
+    let text = std::fs::read_to_string(&path).unwrap() + oidc;
+    std::fs::write(&path, text).unwrap();
+    for words in [["officer", "list"].as_slice(), &["serve"]] {
+        let mut command = program();
+        command
+            .args(words)
+            .arg("--data")
+            .arg(path.parent().unwrap());
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{words:?}");
+        assert!(said.contains("--features oidc"), "{said}");
+    }
+    let page = Browser::new(&rig).get("/sign-in").await;
+    assert!(!page.contains("/sign-in/oidc"));
 }

@@ -3,9 +3,11 @@
 
 use sallyport_domain::{Role, SubjectStatus, Verdict};
 use sallyport_protocol::{PROTOCOL_VERSION, paths};
+use sallyport_server::clock::Clock as _;
 use sallyport_server::gates::GateError;
 use sallyport_server::officers::{self, Credentials, OfficerError, SignedIn};
-use sallyport_server::{gates, registry, rights};
+use sallyport_server::{audit, gates, registry, rights};
+use sallyport_transparency::Entry;
 use sha2::{Digest as _, Sha256};
 use sqlx::AssertSqlSafe;
 
@@ -53,6 +55,34 @@ async fn sign_in(rig: &Rig, name: &str) -> Result<SignedIn, OfficerError> {
 async fn id_of(rig: &Rig, name: &str) -> String {
     let account = officers::find(&rig.state, name).await.unwrap();
     account.id.to_string()
+}
+
+/// An entry about an account as somebody writes it who has the database and no key.
+pub(crate) async fn forge(rig: &Rig, kind: &str, name: &str) {
+    let entry = Entry {
+        about: Some(id_of(rig, name).await),
+        content: Some("made up".to_owned()),
+        ..audit::entry(kind, rig.clock.now()).unwrap()
+    };
+    audit::record(&rig.state, entry).await.unwrap();
+}
+
+/// In every build: what was bound to an identity provider does not fall back to the password where there is no provider.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_said_to_be_bound_is_shut_until_an_administrator_unbinds_it() {
+    let rig = Rig::start().await;
+    let alex = Browser::signed_in(&rig).await;
+    forge(&rig, "officer_oidc_bound", "Alex").await;
+    let no = sign_in(&rig, "Alex").await.map(drop);
+    assert!(matches!(no, Err(OfficerError::SignIn)), "{no:?}");
+    assert_eq!(rights::compare(&rig.state).await.unwrap(), 1);
+    assert_eq!(alarms(&rig).await, 1);
+    // An end that nobody with a key wrote is none.
+    forge(&rig, "officer_oidc_unbound", "Alex").await;
+    assert!(sign_in(&rig, "Alex").await.is_err());
+    officers::unbind(&rig.state, "Alex", "test").await.unwrap();
+    assert!(sign_in(&rig, "Alex").await.is_ok());
+    assert!(!is_in(&alex).await, "sessions of before have ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]

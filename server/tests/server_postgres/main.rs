@@ -56,6 +56,9 @@ mod monitor;
 mod moving;
 #[path = "../server/officers.rs"]
 mod officers;
+#[cfg(feature = "oidc")]
+#[path = "../server/oidc/mod.rs"]
+mod oidc;
 #[path = "../server/outside.rs"]
 mod outside;
 #[path = "../server/passages.rs"]
