@@ -288,14 +288,14 @@ fn short(model: &str) -> String {
 
 /// Why a record is not shown.
 fn not_shown(state: &AppState, session: &Session, error: &RecordError) -> Response {
-    match error {
-        RecordError::Registry(RegistryError::Unknown) => Trouble::not_found(state).into_response(),
-        RecordError::Registry(RegistryError::NotInLog) => {
-            let page = Trouble::not_in_log(state, session).into_response();
-            refusals::marked(page, "not_in_log")
-        }
-        other => failed(state, other),
+    if let RecordError::Registry(RegistryError::Unknown) = error {
+        return Trouble::not_found(state).into_response();
     }
+    if let RecordError::Registry(RegistryError::NotInLog) = error {
+        let page = Trouble::not_in_log(state, session).into_response();
+        return refusals::marked(page, "not_in_log");
+    }
+    failed(state, error)
 }
 
 /// The page, after its entry was written.
