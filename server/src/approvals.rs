@@ -732,7 +732,10 @@ pub async fn decide(
         Ok(done) => {
             write.commit().await?;
             state.logged_at(now);
-            act.committed(state, subject);
+            if let Err(error) = act.committed(state, subject).await {
+                // It is done and in the log; this server's memory follows the registry's changes by itself.
+                tracing::warn!(%error, "what was approved is not in this server's memory yet");
+            }
             ledger::catch_up(state).await?;
             let done = Some(done);
             Ok(Decided { index, done })

@@ -12,9 +12,10 @@ use sallyport_domain::{
 };
 use sallyport_matching::Gallery;
 use sallyport_transparency::Entry;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::audit::{self, AuditError};
+use crate::audit::{self, AuditError, By};
 use crate::consultations::{self, ConsultError};
 use crate::enrolment;
 use crate::enrolments::ledger;
@@ -102,7 +103,7 @@ impl From<SealError> for MergeError {
 }
 
 /// What exactly is going to be done; a second person approves it by its words.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Whose references move.
     pub from: SubjectId,
@@ -377,10 +378,24 @@ pub async fn merge(
     reason: &str,
     actor: &str,
 ) -> Result<Done, MergeError> {
+    let mut write = state.store.write().await?;
+    let done = merge_in(state, &mut write, plan, reason, By::one(actor)).await?;
+    write.commit().await?;
+    committed(state).await?;
+    Ok(done)
+}
+
+/// The same inside a transaction of the caller's, who calls [`committed`] after it.
+pub(crate) async fn merge_in(
+    state: &AppState,
+    write: &mut Write<'_>,
+    plan: &Plan,
+    reason: &str,
+    by: By<'_>,
+) -> Result<Done, MergeError> {
     let reason = checked(reason)?;
     let now = state.clock.now();
-    let mut write = state.store.write().await?;
-    let (mut from, mut into) = checked_sides(state, &mut write, plan.from, plan.into).await?;
+    let (mut from, mut into) = checked_sides(state, write, plan.from, plan.into).await?;
     if merger_of(&from, &into) != *plan {
         return Err(MergeError::Changed);
     }
@@ -397,28 +412,22 @@ pub async fn merge(
     let (one, person) = (&mut from.subject.record, &mut into.subject.record);
     person.effective_from = person.effective_from.max(one.effective_from);
     person.quality.append(&mut one.quality);
-    from.seal(state, &mut write).await?;
-    into.seal(state, &mut write).await?;
+    from.seal(state, write).await?;
+    into.seal(state, write).await?;
     // Whoever may not look at one of the two must not get to see it as the other.
-    consultations::keep_wing(state, &mut write, from.id(), into.id()).await?;
+    consultations::keep_wing(state, write, from.id(), into.id()).await?;
     let entry = |subject: SubjectId, about: SubjectId, decision: &str| {
-        Ok::<_, AuditError>(Entry {
-            actor: Some(actor.to_owned()),
-            subject: Some(subject.to_string()),
-            about: Some(about.to_string()),
-            decision: Some(decision.to_owned()),
-            ..audit::entry("subject_merged", now)?
-        })
+        entry_of("subject_merged", subject, about, decision, by, now)
     };
     let moved = Entry {
         references: names,
         ..entry(into.id(), from.id(), ledger::MERGED)?
     };
     let detail = Some(reason.as_bytes());
-    let log_index = audit::append(state, &mut write, moved, detail).await?;
+    let log_index = audit::append(state, write, moved, detail).await?;
     let closed = entry(from.id(), into.id(), "into")?;
-    audit::append(state, &mut write, closed, detail).await?;
-    finish(state, write, [from.id(), into.id()], now).await?;
+    audit::append(state, write, closed, detail).await?;
+    changed(write, [from.id(), into.id()]).await?;
     Ok(Done {
         log_index,
         moved: plan.moving,
@@ -426,20 +435,34 @@ pub async fn merge(
     })
 }
 
-/// Commits, and takes both people into the gallery as they are now.
-async fn finish(
-    state: &AppState,
-    mut write: Write<'_>,
-    people: [SubjectId; 2],
+fn entry_of(
+    kind: &str,
+    subject: SubjectId,
+    about: SubjectId,
+    decision: &str,
+    by: By<'_>,
     now: Timestamp,
-) -> Result<(), MergeError> {
+) -> Result<Entry, AuditError> {
+    Ok(Entry {
+        subject: Some(subject.to_string()),
+        about: Some(about.to_string()),
+        decision: Some(decision.to_owned()),
+        ..by.sign(audit::entry(kind, now)?)
+    })
+}
+
+/// Every server loads both people anew.
+async fn changed(write: &mut Write<'_>, people: [SubjectId; 2]) -> Result<(), StoreError> {
     for one in people {
         write.registry_changed(one).await?;
     }
-    write.commit().await?;
-    state.logged_at(now);
-    replicas::catch_up(state).await?;
     Ok(())
+}
+
+/// Takes both people into the gallery as they are now.
+pub(crate) async fn committed(state: &AppState) -> Result<(), RegistryError> {
+    state.logged_at(state.clock.now());
+    replicas::catch_up(state).await.map(drop)
 }
 
 /// A merger that is going to be taken back.
@@ -541,16 +564,30 @@ pub async fn unmerge(
     reason: &str,
     actor: &str,
 ) -> Result<Done, MergeError> {
+    let mut write = state.store.write().await?;
+    let done = unmerge_in(state, &mut write, plan, reason, By::one(actor)).await?;
+    write.commit().await?;
+    committed(state).await?;
+    Ok(done)
+}
+
+/// The same inside a transaction of the caller's, who calls [`committed`] after it.
+pub(crate) async fn unmerge_in(
+    state: &AppState,
+    write: &mut Write<'_>,
+    plan: &Plan,
+    reason: &str,
+    by: By<'_>,
+) -> Result<Done, MergeError> {
     let reason = checked(reason)?;
     let now = state.clock.now();
-    let mut write = state.store.write().await?;
-    let mut found = Separation::read(state, &mut write, plan.from).await?;
+    let mut found = Separation::read(state, write, plan.from).await?;
     if found.plan() != *plan {
         return Err(MergeError::Changed);
     }
     found.return_quality();
-    found.from.seal(state, &mut write).await?;
-    found.into.seal(state, &mut write).await?;
+    found.from.seal(state, write).await?;
+    found.into.seal(state, write).await?;
     let (from, into) = (&found.from, &found.into);
     let of = |places: &[usize]| -> Vec<&(ReferenceRow, Template)> {
         let places = places.iter();
@@ -571,31 +608,25 @@ pub async fn unmerge(
         gone.push(row.id.to_string());
     }
     let entry = |subject: SubjectId, about: SubjectId, decision: &str| {
-        Ok::<_, AuditError>(Entry {
-            actor: Some(actor.to_owned()),
-            subject: Some(subject.to_string()),
-            about: Some(about.to_string()),
-            decision: Some(decision.to_owned()),
-            ..audit::entry("subject_unmerged", now)?
-        })
+        entry_of("subject_unmerged", subject, about, decision, by, now)
     };
     let back = Entry {
         references: names,
         ..entry(from.id(), into.id(), ledger::UNMERGED)?
     };
     let detail = Some(reason.as_bytes());
-    let log_index = audit::append(state, &mut write, back, detail).await?;
+    let log_index = audit::append(state, write, back, detail).await?;
     let other = entry(into.id(), from.id(), "from")?;
-    audit::append(state, &mut write, other, detail).await?;
+    audit::append(state, write, other, detail).await?;
     if !gone.is_empty() {
         let retired = Entry {
             kind: "reference_retired".to_owned(),
             references: gone,
             ..entry(into.id(), from.id(), ledger::UNMERGED)?
         };
-        audit::append(state, &mut write, retired, None).await?;
+        audit::append(state, write, retired, None).await?;
     }
-    finish(state, write, [from.id(), into.id()], now).await?;
+    changed(write, [from.id(), into.id()]).await?;
     Ok(Done {
         log_index,
         moved: plan.moving,

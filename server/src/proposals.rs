@@ -11,6 +11,7 @@ use crate::approvals::{self, ApprovalError, Asked, Kind};
 use crate::audit::{AuditError, By};
 use crate::consultations::{self, ConsultError};
 use crate::enrolments::ledger;
+use crate::merging::{self, MergeError, Plan};
 use crate::officers::{OfficerError, Session};
 use crate::records::{self, RecordError, View};
 use crate::registry::{self, RegistryError};
@@ -18,8 +19,7 @@ use crate::retention::{self, Event, RetentionError};
 use crate::state::AppState;
 use crate::store::{StoreError, Write};
 
-/// An act about a person that needs a second one. A merge will be one more variant: its words, its kind, what it needs and what it does
-/// are the four places that the compiler then asks for.
+/// An act about a person that needs a second one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "act", rename_all = "snake_case")]
 pub enum Proposed {
@@ -46,6 +46,16 @@ pub enum Proposed {
     },
     /// The person's data are destroyed.
     Removal,
+    /// The person's references become somebody else's, whose record is the same person's.
+    Merge {
+        /// What exactly.
+        plan: Plan,
+    },
+    /// They become the person's own again.
+    Unmerge {
+        /// What exactly.
+        plan: Plan,
+    },
 }
 
 /// Why nothing was proposed, or why what was approved was not done.
@@ -60,6 +70,11 @@ pub enum ProposalError {
     /// Not opened with a reason a moment ago.
     #[error("Open the person's record first; it stays open to you for fifteen minutes.")]
     NotOpen,
+    /// The other record is shut.
+    #[error(
+        "Open the other person's record first, too, with its own reason; both stay open to you for fifteen minutes."
+    )]
+    OtherNotOpen,
     /// Nothing would change.
     #[error("The person has this status already.")]
     Same,
@@ -87,6 +102,9 @@ pub enum ProposalError {
     /// The consultation.
     #[error(transparent)]
     Consult(#[from] ConsultError),
+    /// Records that cannot be merged or separated.
+    #[error(transparent)]
+    Merge(Box<MergeError>),
     /// The record.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -101,6 +119,15 @@ pub enum ProposalError {
 impl From<ApprovalError> for ProposalError {
     fn from(error: ApprovalError) -> Self {
         Self::Approval(Box::new(error))
+    }
+}
+
+impl From<MergeError> for ProposalError {
+    fn from(error: MergeError) -> Self {
+        match error {
+            MergeError::Registry(error) => error.into(),
+            error => Self::Merge(Box::new(error)),
+        }
     }
 }
 
@@ -133,6 +160,7 @@ impl Proposed {
             Self::Hold | Self::Lift { .. } => Kind::Hold,
             Self::Event { .. } => Kind::Event,
             Self::Removal => Kind::Removal,
+            Self::Merge { .. } | Self::Unmerge { .. } => Kind::Merger,
         }
     }
 
@@ -164,6 +192,7 @@ impl Proposed {
             Self::Removal => format!(
                 "Remove {subject} with all references, the keys that open them, and what the log has sealed about this person."
             ),
+            Self::Merge { plan } | Self::Unmerge { plan } => plan.what.clone(),
         }
     }
 
@@ -172,7 +201,12 @@ impl Proposed {
     pub const fn at_once(&self) -> bool {
         match self {
             Self::Status { from, to } => only_shuts(*from, *to),
-            Self::Hold | Self::Lift { .. } | Self::Event { .. } | Self::Removal => false,
+            Self::Hold
+            | Self::Lift { .. }
+            | Self::Event { .. }
+            | Self::Removal
+            | Self::Merge { .. }
+            | Self::Unmerge { .. } => false,
         }
     }
 
@@ -190,6 +224,9 @@ impl Proposed {
 
     /// Is there anything to do in this record? What is true now is looked at again when it is decided.
     fn fits(&self, view: &View, now: Timestamp) -> Result<(), ProposalError> {
+        if let (Some((into, _)), false) = (view.merged_into, matches!(self, Self::Unmerge { .. })) {
+            return Err(RegistryError::Merged(into).into());
+        }
         match self {
             Self::Status { from, to } if from == to => Err(ProposalError::Same),
             Self::Lift { hold } if !view.holds.contains(hold) => Err(RetentionError::NoHold.into()),
@@ -199,7 +236,9 @@ impl Proposed {
             | Self::Hold
             | Self::Lift { .. }
             | Self::Event { .. }
-            | Self::Removal => Ok(()),
+            | Self::Removal
+            | Self::Merge { .. }
+            | Self::Unmerge { .. } => Ok(()),
         }
     }
 
@@ -229,6 +268,12 @@ impl Proposed {
                 Ok(retention::record_in(state, write, subject, when, reason, by).await?)
             }
             Self::Removal => Ok(registry::remove_in(state, write, subject, by).await?),
+            Self::Merge { plan } => Ok(merging::merge_in(state, write, plan, reason, by)
+                .await?
+                .log_index),
+            Self::Unmerge { plan } => Ok(merging::unmerge_in(state, write, plan, reason, by)
+                .await?
+                .log_index),
         }
     }
 
@@ -252,11 +297,20 @@ impl Proposed {
     }
 
     /// What follows in this server's memory once it is committed.
-    pub(crate) fn committed(&self, state: &AppState, subject: SubjectId) {
+    ///
+    /// # Errors
+    /// The database failed; the server's own following of the registry catches up.
+    pub(crate) async fn committed(
+        &self,
+        state: &AppState,
+        subject: SubjectId,
+    ) -> Result<(), RegistryError> {
         match self {
             Self::Removal => registry::forget(state, subject),
+            Self::Merge { .. } | Self::Unmerge { .. } => merging::committed(state).await?,
             Self::Status { .. } | Self::Hold | Self::Lift { .. } | Self::Event { .. } => {}
         }
+        Ok(())
     }
 }
 
@@ -287,6 +341,10 @@ pub enum Wanted {
     Status(SubjectStatus),
     /// What depends on nothing in the record.
     Fixed(Proposed),
+    /// To be one with this person.
+    Merge(SubjectId),
+    /// To be two people again.
+    Unmerge,
 }
 
 impl Wanted {
@@ -319,19 +377,39 @@ impl Wanted {
                     .map(|(event, at)| Self::Fixed(Proposed::Event { event, at }))
             }
             "removal" => Some(Self::Fixed(Proposed::Removal)),
+            "merge" => which.trim().parse().ok().map(Self::Merge),
+            "unmerge" => Some(Self::Unmerge),
             _ => None,
         };
         wanted.ok_or(ProposalError::Unclear)
     }
 
-    fn about(self, view: &View) -> Proposed {
-        match self {
+    async fn about(
+        self,
+        state: &AppState,
+        session: &Session,
+        view: &View,
+    ) -> Result<Proposed, ProposalError> {
+        let subject = view.subject.id;
+        Ok(match self {
             Self::Status(to) => Proposed::Status {
                 from: view.subject.record.status,
                 to,
             },
             Self::Fixed(proposed) => proposed,
-        }
+            Self::Merge(into) => {
+                // Whether two people look alike is told only to whoever may look at both.
+                if !consultations::is_open(state, session, &into.to_string()).await? {
+                    return Err(ProposalError::OtherNotOpen);
+                }
+                let plan = merging::plan(state, subject, into).await?;
+                Proposed::Merge { plan }
+            }
+            Self::Unmerge => {
+                let plan = merging::plan_back(state, subject).await?;
+                Proposed::Unmerge { plan }
+            }
+        })
     }
 }
 
@@ -355,7 +433,7 @@ pub async fn propose(
         return Err(ProposalError::NoWords);
     }
     let view = records::view(state, subject).await?;
-    let proposed = wanted.about(&view);
+    let proposed = wanted.about(state, session, &view).await?;
     proposed.fits(&view, state.clock.now())?;
     let asked = proposed.asked(subject, reason);
     let proposer = session.officer.to_string();

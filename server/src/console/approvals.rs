@@ -209,6 +209,7 @@ pub(super) async fn decide(
         ApprovalError::Own => (StatusCode::FORBIDDEN, "own_request"),
         ApprovalError::NotDone(why) => match **why {
             ProposalError::Changed
+            | ProposalError::Merge(_)
             | ProposalError::Retention(_)
             | ProposalError::Registry(
                 RegistryError::Held | RegistryError::Unknown | RegistryError::NotInLog,
@@ -216,6 +217,7 @@ pub(super) async fn decide(
             ProposalError::Unclear
             | ProposalError::NoWords
             | ProposalError::NotOpen
+            | ProposalError::OtherNotOpen
             | ProposalError::Same
             | ProposalError::NobodyDecides
             | ProposalError::Declined(_)

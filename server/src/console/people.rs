@@ -169,6 +169,7 @@ struct ReferenceView {
     since: String,
     device: String,
     model: String,
+    quality: String,
     photograph: bool,
 }
 
@@ -218,6 +219,8 @@ struct PersonPage {
     references: Vec<ReferenceView>,
     kept: Vec<KeptView>,
     holds: Vec<String>,
+    merged_into: Option<(String, String)>,
+    merged: Vec<String>,
     changes: Vec<ChangeView>,
     asked: Vec<AskedView>,
     own_request: bool,
@@ -356,11 +359,18 @@ async fn show(
                     .clone()
                     .unwrap_or_else(|| "not recorded".to_owned()),
                 model: short(&reference.model),
+                quality: reference
+                    .quality
+                    .map_or_else(|| "not recorded".to_owned(), |value| format!("{value:.0}")),
                 photograph: reference.photograph,
             })
             .collect(),
         kept: view.items.iter().map(|item| kept(state, item)).collect(),
         holds: view.holds.clone(),
+        merged_into: view
+            .merged_into
+            .map(|(into, when)| (into.to_string(), at(when))),
+        merged: view.merged.iter().map(ToString::to_string).collect(),
         changes: view
             .changes
             .iter()
@@ -460,8 +470,13 @@ pub(super) async fn propose(
         }
         ProposalError::NobodyDecides => (StatusCode::CONFLICT, "nobody_decides"),
         ProposalError::Declined(_) => (StatusCode::CONFLICT, "declined"),
+        ProposalError::OtherNotOpen => (StatusCode::CONFLICT, "not_open"),
+        ProposalError::Merge(_) => (StatusCode::CONFLICT, "no_merger"),
         ProposalError::Changed => (StatusCode::CONFLICT, "changed"),
         ProposalError::Registry(RegistryError::Held) => (StatusCode::CONFLICT, "legal_hold"),
+        ProposalError::Registry(RegistryError::Merged(_) | RegistryError::Unknown) => {
+            (StatusCode::CONFLICT, "no_merger")
+        }
         ProposalError::Officer(OfficerError::Role(_)) => {
             let refused = Trouble::not_for_role(&state, Some(&session)).into_response();
             return Err(refusals::marked(refused, "not_for_role"));

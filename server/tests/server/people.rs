@@ -582,3 +582,73 @@ async fn the_person_is_told_what_is_kept_and_who_looked_by_role() {
     assert!(!main.contains("2026-17") && !main.contains("<script"));
     assert_eq!(last(&rig).await.decision.as_deref(), Some("statement"));
 }
+
+/// One person, enrolled as 1 and as 30: proposed on the record of one, with both records opened; done by the approval; taken back the same way.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_records_of_one_person_are_merged_and_separated_by_two_officers() {
+    let rig = Rig::start().await;
+    let (gate, person, alex, sam) = begin(&rig).await;
+    let double = crate::merging::enrol_again(&rig, &gate, 30, 1).await;
+    let stranger = gate.enrol(2).await;
+    let into = |who: SubjectId| format!("what=merge&which={who}&words=one+passport");
+    // Whether two people look alike is told only to whoever may look at both.
+    let size = rig.state.store.log_size().await.unwrap();
+    for who in [double, stranger] {
+        assert_eq!(propose(&alex, person, &into(who)).await, 409);
+    }
+    open(&alex, stranger).await;
+    open(&alex, double).await;
+    for (who, status) in [
+        (into(stranger), 409),
+        (into(person), 409),
+        ("what=merge&which=x&words=y".to_owned(), 400),
+        ("what=unmerge&words=y".to_owned(), 409),
+    ] {
+        assert_eq!(propose(&alex, person, &who).await, status, "{who}");
+    }
+    let asked_for = of_kind(&rig, "approval_asked").await;
+    assert!(asked_for.is_empty(), "{size}");
+    let one = asked(&rig, &alex, person, &into(double)).await;
+    let references = async |of| rig.state.store.references(of).await.unwrap().len();
+    assert_eq!((references(person).await, references(double).await), (2, 2));
+    let page = sam.get(&format!("/approvals/{one}")).await;
+    assert!(page.contains("look alike"), "{page}");
+    assert_eq!(answer(&sam, one, "decision=approve").await, 200);
+    assert_eq!((references(person).await, references(double).await), (0, 4));
+    let merged = of_kind(&rig, "subject_merged").await;
+    assert_eq!(merged.len(), 2);
+    for entry in &merged {
+        assert_eq!(entry.actor, id(&rig, "Alex").await);
+        assert_eq!(entry.actor2, id(&rig, "Sam").await);
+    }
+    let granted = gate
+        .pass(&gate.request(rig.transaction(9), mate(1, 7)))
+        .await;
+    assert_eq!(granted.verdict, Verdict::Grant);
+    // The closed record says so, and takes nothing but its separation.
+    let page = alex.get(&format!("/people/{person}")).await;
+    assert!(page.contains("Merged into"), "{page}");
+    let form = "what=status&which=banned&words=x";
+    assert_eq!(propose(&alex, person, form).await, 409);
+    let page = alex.get(&format!("/people/{double}")).await;
+    assert!(page.contains("Is also"), "{page}");
+    let two = asked(&rig, &alex, person, "what=unmerge&words=twins").await;
+    // Somebody changed something meanwhile: nothing is done, and the request still waits.
+    registry::set_status(
+        &rig.state,
+        double,
+        SubjectStatus::Suspended,
+        "test",
+        "trial",
+    )
+    .await
+    .unwrap();
+    assert_eq!(answer(&sam, two, "decision=approve").await, 409);
+    assert_eq!(references(double).await, 4);
+    registry::set_status(&rig.state, double, SubjectStatus::Active, "test", "trial")
+        .await
+        .unwrap();
+    assert_eq!(answer(&sam, two, "decision=approve").await, 200);
+    assert_eq!((references(person).await, references(double).await), (2, 2));
+    assert_eq!(of_kind(&rig, "subject_unmerged").await.len(), 2);
+}
