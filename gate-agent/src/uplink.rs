@@ -265,7 +265,13 @@ impl Uplink {
         if let Some(index) = query.index {
             request = request.query("index", index.to_string());
         }
-        let response = request.call().map_err(unreachable)?;
+        // Asked beside the heartbeat, which carries orders to free doors and must not wait long for this.
+        let response = request
+            .config()
+            .timeout_global(Some(Duration::from_secs(3)))
+            .build()
+            .call()
+            .map_err(unreachable)?;
         if response.status().as_u16() == 204 {
             return Ok(None);
         }

@@ -133,6 +133,8 @@ pub async fn add(
     }
     let now = state.clock.now();
     let text = policies::text_of(policy)?;
+    // Most of the log before others have to wait for this.
+    ledger::catch_up(state).await?;
     let mut write = state.store.write().await?;
     // A gate whose row a hand took away is not added anew: its policies would begin from the first one again.
     ledger::catch_up(state).await?;

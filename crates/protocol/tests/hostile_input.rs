@@ -23,9 +23,9 @@ use sallyport_protocol::{
     DegradedCause, DoorOrder, DoorOutcome, DoorReport, EnrolmentOutcome, EnrolmentRefusal,
     EnrolmentSample, EnrolmentSubmission, FailedAcquisition, GateEvent, GateEventBody, Heartbeat,
     HeartbeatAnswer, JoinAnswer, JoinRequest, JoinToken, LifeSafetySource, LogSeen,
-    PROTOCOL_VERSION, PassageDecision, PassageRequest, Probe, Reencoded, ReencodingResult,
-    ReencodingTask, RenewRequest, Sealed, SignedDoorOrder, SignedDoorReport, SignedGateEvent,
-    SignedReleaseOrder, SuccessorProbes,
+    PROTOCOL_VERSION, PassageDecision, PassageRequest, Probe, ProfileEntry, ProfileWord, Reencoded,
+    ReencodingResult, ReencodingTask, RenewRequest, Sealed, SignedDoorOrder, SignedDoorReport,
+    SignedGateEvent, SignedReleaseOrder, SuccessorProbes,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -357,6 +357,16 @@ fn joining_and_heartbeats() {
         }),
     };
     parses::<HeartbeatAnswer>("heartbeat_answer", &serde_json::to_vec(&answer).unwrap());
+    let word = ProfileWord {
+        text: "name = \"x\"".to_owned(),
+        named_by: Some(ProfileEntry {
+            index: 3,
+            entry: "{}".to_owned(),
+            size: 9,
+            proof: vec!["AAAA".to_owned()],
+        }),
+    };
+    parses::<ProfileWord>("profile_word", &serde_json::to_vec(&word).unwrap());
 }
 
 /// For what cannot be compared or written.
