@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::clock::random;
 use crate::export::{self, Target};
 use crate::keys::{self, DataKeyError, KeyError};
+use crate::log_codes;
 use crate::state::AppState;
 use crate::store::{StoreError, Write};
 use crate::witness;
@@ -147,7 +148,14 @@ pub async fn append(
     let nodes = write.log_nodes(&needed_for_append(index)).await?;
     let new = append_leaf(index, leaf, &nodes).map_err(refused)?;
     write
-        .log_insert(index, entry.time, bytes, leaf, &new)
+        .log_insert(
+            index,
+            entry.time,
+            bytes,
+            leaf,
+            &log_codes::code(state, index, &leaf),
+            &new,
+        )
         .await?;
     if let Some((salt, sealed)) = detail {
         write

@@ -10,6 +10,7 @@ use sallyport_transparency::{
 };
 
 use crate::audit::AuditError;
+use crate::log_codes;
 use crate::state::AppState;
 use crate::store::log::LogRow;
 
@@ -92,6 +93,11 @@ impl Fsck {
                 return Err(damaged(format!("entry {at} is missing")));
             }
             check_row(row, details.remove(&at))?;
+            if !log_codes::is_ours(state, at, &row.bytes, row.code.as_deref()) {
+                return Err(damaged(format!(
+                    "entry {at} does not carry the server's code: somebody appended it, or changed its code"
+                )));
+            }
             self.tree.push(&row.bytes, |id, hash| {
                 nodes.insert(id, hash);
             });

@@ -17,6 +17,7 @@ use crate::authority::Authority;
 use crate::clock::{Clock, random};
 use crate::config::Config;
 use crate::keys::{KeySetup, Purpose, Ring, SITE, key_path};
+use crate::log_codes;
 use crate::sealing::{self, Key, Place, SealError};
 use crate::state::AppState;
 use crate::store::Store;
@@ -135,6 +136,8 @@ pub async fn create_with(
         let seed = Zeroizing::new(random::<32>()?);
         add(&store, &key, &config.site, name, seed.as_slice()).await?;
     }
+    // From the first entry on.
+    add(&store, &key, &config.site, log_codes::SETTING, b"0").await?;
     store.close().await;
     // Last, so that a folder without it is never taken for an installation.
     config.create(data)
@@ -186,6 +189,26 @@ async fn add(
         .add_setting(name, sealed)
         .await
         .with_context(|| format!("storing {name}"))
+}
+
+/// Stores a number as a sealed setting.
+pub(crate) async fn add_number(state: &AppState, name: &str, number: u64) -> anyhow::Result<()> {
+    let (site, text) = (&state.config.site, number.to_string());
+    add(&state.store, &state.keys.site, site, name, text.as_bytes()).await
+}
+
+/// A number that was stored so; `None` where there is none.
+pub(crate) async fn number(state: &AppState, name: &str) -> anyhow::Result<Option<u64>> {
+    let Some(sealed) = state.store.setting(name).await? else {
+        return Ok(None);
+    };
+    let plain = open_setting(&state.keys.site, &state.config.site, name, &sealed)
+        .with_context(|| format!("opening {name}: it was changed in the database"))?;
+    let text = std::str::from_utf8(&plain).ok();
+    let number = text.and_then(|text| text.parse().ok());
+    number
+        .map(Some)
+        .with_context(|| format!("{name} in the database is not a number"))
 }
 
 async fn setting(
@@ -310,6 +333,7 @@ pub async fn open_with(
         authority,
         newest,
     );
+    log_codes::begin(&state).await?;
     audit::check_checkpoints(&state).await?;
     Ok(state)
 }

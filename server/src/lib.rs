@@ -27,6 +27,7 @@ pub mod gates;
 pub mod hardening;
 pub mod installation;
 pub mod keys;
+mod log_codes;
 pub mod merging;
 pub mod model_change;
 pub mod monitor;

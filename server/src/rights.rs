@@ -495,6 +495,8 @@ pub(crate) async fn alarm(state: &AppState, what: &str, id: &str) -> Result<(), 
 /// # Errors
 /// The database failed.
 pub async fn compare(state: &AppState) -> Result<usize, AuditError> {
+    ledger::catch_up(state).await?;
+    crate::log_codes::tell(state).await?;
     let mut wrong = 0;
     for account in state.store.officers().await? {
         let mut stands = false;

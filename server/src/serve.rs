@@ -14,9 +14,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::state::AppState;
 use crate::{
-    audit, break_glass, console, enrolments, gate_api, hardening, installation, monitor, officers,
-    outside, presence, profiles, promises, refusals, registry, release_orders, replicas, retention,
-    rights, streams, tls, witness,
+    audit, break_glass, console, enrolments, gate_api, hardening, installation, log_codes, monitor,
+    officers, outside, presence, profiles, promises, refusals, registry, release_orders, replicas,
+    retention, rights, streams, tls, witness,
 };
 
 /// Enrolments are looked after this often.
@@ -211,6 +211,7 @@ async fn chores(state: AppState, mut stop: watch::Receiver<bool>) {
                     refusals::flush(&state).await?;
                     // What other processes logged, such as requests for a second person, is shown soon.
                     enrolments::ledger::catch_up(&state).await?;
+                    log_codes::tell(&state).await?;
                     presence::look(&state).await?;
                     promises::look(&state).await?;
                     break_glass::look(&state).await

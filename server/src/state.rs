@@ -90,6 +90,8 @@ pub struct Inner {
     pub(crate) emergencies_told: AtomicU64,
     /// Attempts at passwords.
     pub guessing: Guessing,
+    /// From which entry of the log on every one carries the server's code.
+    log_codes_from: AtomicU64,
     /// Counts the ends of gates' keys that the log tells of, for their open connections.
     pub(crate) keys_ended: watch::Sender<u64>,
     /// What is known of the provider at which officers sign in.
@@ -173,6 +175,7 @@ impl AppState {
             alarms_told: AtomicU64::new(0),
             emergencies_told: AtomicU64::new(0),
             guessing: Guessing::default(),
+            log_codes_from: AtomicU64::new(0),
             keys_ended: watch::Sender::new(0),
             #[cfg(feature = "oidc")]
             provider: crate::oidc::Provider::default(),
@@ -210,6 +213,15 @@ impl AppState {
             .rights
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// From which entry of the log on every one carries the server's code.
+    pub(crate) fn log_codes_from(&self) -> u64 {
+        self.log_codes_from.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_log_codes_from(&self, index: u64) {
+        self.log_codes_from.store(index, Ordering::SeqCst);
     }
 
     /// Takes in what the log says newly.

@@ -7,6 +7,7 @@ use sallyport_domain::{ReasonCode, ReferenceId, SubjectId, Template, Timestamp, 
 use sallyport_transparency::Entry;
 
 use crate::audit::{self, AuditError};
+use crate::log_codes;
 use crate::registry::{self, RegistryError};
 use crate::rights;
 use crate::state::AppState;
@@ -150,6 +151,8 @@ pub struct Ledger {
     profile: Option<(u64, String)>,
     /// The newest run of the retention.
     retention_run: Option<Timestamp>,
+    /// Entries without the server's code that no alarm has told of yet.
+    forged: Vec<u64>,
     /// Passages that may have a picture.
     pictured: HashMap<TransactionId, Pictured>,
 }
@@ -443,6 +446,11 @@ impl Life {
     }
 }
 
+/// Takes out the entries without the server's code that were found since the last time.
+pub(crate) async fn forged(state: &AppState) -> Vec<u64> {
+    std::mem::take(&mut state.ledger.lock().await.forged)
+}
+
 /// The entry and SHA-256 of the profile that the log says holds.
 pub(crate) async fn profile(state: &AppState) -> Option<(u64, String)> {
     state.ledger.lock().await.profile.clone()
@@ -551,12 +559,13 @@ fn named(line: &str) -> Option<(ReferenceId, (u32, String))> {
 pub(crate) async fn catch_up(state: &AppState) -> Result<(), StoreError> {
     let mut ledger = state.ledger.lock().await;
     loop {
-        let rows = state.store.log_entries(ledger.next, PAGE).await?;
-        let Some((last, _)) = rows.last() else {
+        let rows = state.store.log_rows(ledger.next, PAGE).await?;
+        let Some(last) = rows.last() else {
             return Ok(());
         };
-        let next = *last + 1;
-        for (index, bytes) in &rows {
+        let next = last.index + 1;
+        for row in &rows {
+            let (index, bytes) = (&row.index, &row.bytes);
             let head = bytes.get(..HEAD).unwrap_or(bytes);
             let is_of = |kinds: &[&[u8]]| {
                 kinds
@@ -564,7 +573,14 @@ pub(crate) async fn catch_up(state: &AppState) -> Result<(), StoreError> {
                     .any(|kind| head.windows(kind.len()).any(|window| window == *kind))
             };
             let (of_rights, of_people) = (is_of(&rights::KINDS), is_of(&KINDS));
-            if let (true, Ok(entry)) = (of_rights || of_people, Entry::from_bytes(bytes)) {
+            if !of_rights && !of_people {
+                continue;
+            }
+            if !log_codes::is_ours(state, *index, bytes, row.code.as_deref()) {
+                ledger.forged.push(*index);
+                continue;
+            }
+            if let Ok(entry) = Entry::from_bytes(bytes) {
                 if of_rights {
                     state.note_rights(|rights| rights.take(*index, &entry));
                     if matches!(entry.kind.as_str(), "gate_revoked" | "gate_key_ended") {
@@ -703,11 +719,12 @@ pub(crate) async fn entry_of(
     index: u64,
     kind: &str,
 ) -> Result<Option<Entry>, StoreError> {
-    let rows = state.store.log_entries(index, 1).await?;
+    let rows = state.store.log_rows(index, 1).await?;
     Ok(rows
         .into_iter()
-        .find(|(at, _)| *at == index)
-        .and_then(|(_, bytes)| Entry::from_bytes(&bytes).ok())
+        .find(|row| row.index == index)
+        .filter(|row| log_codes::is_ours(state, index, &row.bytes, row.code.as_deref()))
+        .and_then(|row| Entry::from_bytes(&row.bytes).ok())
         .filter(|entry| entry.kind == kind))
 }
 

@@ -36,6 +36,8 @@ pub struct LogRow {
     pub bytes: Vec<u8>,
     /// Its leaf hash.
     pub leaf: Hash,
+    /// The server's code; none in entries of before there were codes.
+    pub code: Option<String>,
 }
 
 /// What the log's tables hold, seen at one moment.
@@ -98,7 +100,7 @@ impl Write<'_> {
         Ok(nodes)
     }
 
-    /// Inserts an entry and the nodes that it completes.
+    /// Inserts an entry with the server's code, and the nodes that it completes.
     ///
     /// # Errors
     /// The database failed.
@@ -108,15 +110,19 @@ impl Write<'_> {
         time: i64,
         bytes: Vec<u8>,
         leaf: Hash,
+        code: &str,
         nodes: &[(NodeId, Hash)],
     ) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO log_entry (idx, time, bytes, leaf_hash) VALUES ($1, $2, $3, $4)")
-            .bind(signed(index))
-            .bind(time)
-            .bind(bytes)
-            .bind(leaf.0.to_vec())
-            .execute(&mut *self.transaction)
-            .await?;
+        sqlx::query(
+            "INSERT INTO log_entry (idx, time, bytes, leaf_hash, code) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(signed(index))
+        .bind(time)
+        .bind(bytes)
+        .bind(leaf.0.to_vec())
+        .bind(code.to_owned())
+        .execute(&mut *self.transaction)
+        .await?;
         if nodes.is_empty() {
             return Ok(());
         }
@@ -239,7 +245,7 @@ impl Store {
     /// The database failed.
     pub async fn log_rows(&self, start: u64, limit: u32) -> Result<Vec<LogRow>, StoreError> {
         let query = sqlx::query(
-            "SELECT idx, time, bytes, leaf_hash FROM log_entry WHERE idx >= $1 ORDER BY idx LIMIT $2",
+            "SELECT idx, time, bytes, leaf_hash, code FROM log_entry WHERE idx >= $1 ORDER BY idx LIMIT $2",
         )
         .bind(signed(start))
         .bind(i64::from(limit));
@@ -251,9 +257,19 @@ impl Store {
                     time: row.try_get(1)?,
                     bytes: row.try_get(2)?,
                     leaf: hash(row.try_get(3)?)?,
+                    code: row.try_get(4)?,
                 })
             })
             .collect()
+    }
+
+    /// Does any entry carry a code?
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn log_has_codes(&self) -> Result<bool, StoreError> {
+        let query = sqlx::query("SELECT idx FROM log_entry WHERE code IS NOT NULL LIMIT 1");
+        Ok(self.optional(query).await?.is_some())
     }
 
     /// Stored nodes of a level, from `start` up to before `end`, in order.

@@ -191,7 +191,7 @@ fn strace(trace: &Path) -> Command {
 /// Writers at once: most of their time they wait for a connection that cannot be opened.
 const AT_ONCE: usize = 4;
 /// A writer whose disk stays broken is ended after this; what it acknowledged counts all the same.
-const PATIENCE_S: &str = "4";
+const PATIENCE_S: &str = "8";
 
 /// `strace` lets write-side calls fail in turn: with EIO, with ENOSPC, and by death of the process. First, middle and last call of each
 /// kind; `every_write_call_of_a_failing_disk` takes each one.

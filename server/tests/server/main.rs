@@ -30,6 +30,7 @@ mod irises;
 mod joining;
 mod keys;
 mod log;
+mod log_codes;
 mod merging;
 mod model_change;
 mod monitor;

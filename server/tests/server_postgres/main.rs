@@ -47,6 +47,8 @@ mod joining;
 mod keys;
 #[path = "../server/log.rs"]
 mod log;
+#[path = "../server/log_codes.rs"]
+mod log_codes;
 #[path = "../server/merging.rs"]
 mod merging;
 #[path = "../server/model_change.rs"]

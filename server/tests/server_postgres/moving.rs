@@ -63,6 +63,7 @@ async fn a_registry_moves_from_sqlite_to_postgresql_with_its_log() {
             0,
             b"late".to_vec(),
             sallyport_transparency::Hash([0; 32]),
+            "",
             &[],
         )
         .await
