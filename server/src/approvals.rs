@@ -389,6 +389,8 @@ pub async fn pass(state: &AppState, asked: &Asked, actor: &str) -> Result<Pass, 
     let content = asked.content(state, None)?;
     let now = state.clock.now();
     // The writer's seat first: what the log says then cannot change before the entry is in it.
+    // A command's own process reads the log before it takes the writer's seat, so that no door waits for that.
+    ledger::catch_up(state).await?;
     let mut write = state.store.write().await?;
     ledger::catch_up(state).await?;
     let standing = state.rights(|rights| rights.approvals().standing(&content, now));
@@ -732,11 +734,11 @@ pub async fn decide(
         Ok(done) => {
             write.commit().await?;
             state.logged_at(now);
-            if let Err(error) = act.committed(state, subject).await {
-                // It is done and in the log; this server's memory follows the registry's changes by itself.
-                tracing::warn!(%error, "what was approved is not in this server's memory yet");
+            act.committed(state, subject).await;
+            if let Err(error) = ledger::catch_up(state).await {
+                // It is done and in the log, which is read again before the next decision.
+                tracing::warn!(%error, "the log could not be read after an approval");
             }
-            ledger::catch_up(state).await?;
             let done = Some(done);
             Ok(Decided { index, done })
         }

@@ -3,7 +3,9 @@
 
 use sallyport_domain::{Act, ConsultReason, OfficerId, SubjectId, Timestamp};
 
-use crate::audit::{self, AuditError};
+use sallyport_transparency::Entry;
+
+use crate::audit::{self, AuditError, By};
 use crate::enrolments::ledger;
 use crate::officers::{self, OfficerError, Session};
 use crate::registry;
@@ -238,6 +240,11 @@ pub async fn opened(
                 && (0..=OPEN_MS).contains(&age)
         })
         .and_then(|entry| entry.reason)
+        // A look at what was open already, or at what is gate duty, opens nothing.
+        .filter(|reason| {
+            let code = reason.split(' ').next().unwrap_or_default();
+            ConsultReason::from_code(code).is_some()
+        })
         .map(|reason| Opened { reason }))
 }
 
@@ -362,6 +369,7 @@ pub(crate) async fn keep_wing(
     write: &mut Write<'_>,
     from: SubjectId,
     into: SubjectId,
+    by: By<'_>,
 ) -> Result<(), ConsultError> {
     if wing(state, into).await?.is_some() {
         return Ok(());
@@ -371,6 +379,13 @@ pub(crate) async fn keep_wing(
         let sealed = sealing::seal(&state.keys.site, 1, &place(state, &row), name.as_bytes())
             .map_err(|_| OfficerError::Internal)?;
         write.subject_wing_set(into, Some(sealed)).await?;
+        let entry = Entry {
+            subject: Some(row),
+            about: Some(from.to_string()),
+            decision: Some("set".to_owned()),
+            ..by.sign(audit::entry("subject_wing", state.clock.now())?)
+        };
+        audit::append(state, write, entry, None).await?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::audit::{self, AuditError};
 use crate::enrolments::ledger;
-use crate::evidence::{scan, selected};
+use crate::evidence::{scan, scan_from, selected};
 use crate::state::AppState;
 use crate::store::{Engine, StoreError};
 use crate::{export, witness};
@@ -28,6 +28,11 @@ pub enum ErasureError {
     /// Nobody was erased under this pseudonym.
     #[error("the log knows of nobody who was erased under this pseudonym")]
     Unknown,
+    /// Words that would stay in the log.
+    #[error(
+        "give a case number of up to 60 letters, digits, '-', '/' and '.', and no name: it stays in the log for ever"
+    )]
+    Case,
     /// Rows are there that should not be.
     #[error(
         "the log says that this person was erased, but the database holds: {0}. Somebody put it back or kept it from being deleted; an alarm is in the log. Keep the database for the investigation"
@@ -66,6 +71,8 @@ struct Told {
     /// Entry, time and kind of the newest erasure.
     erased: Option<(u64, Timestamp, Entry)>,
     backups: Vec<(u64, Timestamp)>,
+    /// Into whose record this one was merged, from which entry on, and until which.
+    mergers: Vec<Merger>,
     /// The least version that could wrap when the data came.
     least: u32,
     /// The newest version when they went.
@@ -74,6 +81,20 @@ struct Told {
     /// The newest version that everything was wrapped under, and that was made, up to the entry at hand.
     minimum_now: u32,
     newest_now: u32,
+}
+
+/// A time in which the person's references lay under another record's key.
+struct Merger {
+    into: SubjectId,
+    from: u64,
+    until: Option<u64>,
+}
+
+impl Merger {
+    /// Is an entry of this number from that time?
+    fn covers(&self, index: u64) -> bool {
+        index > self.from && self.until.is_none_or(|until| index < until)
+    }
 }
 
 impl Told {
@@ -101,6 +122,20 @@ impl Told {
             ("subject_removed" | "subject_erased", _) if its => {
                 self.newest = self.newest_now;
                 self.erased = Some((index, at, entry.clone()));
+            }
+            // About the record that goes on; the one that is closed is named beside it.
+            ("subject_merged", Some(ledger::MERGED)) if entry.about.as_deref() == Some(id) => {
+                let into = entry.subject.as_deref().and_then(|id| id.parse().ok());
+                self.mergers.extend(into.map(|into| Merger {
+                    into,
+                    from: index,
+                    until: None,
+                }));
+            }
+            ("subject_unmerged", Some(ledger::UNMERGED)) if its => {
+                if let Some(merger) = self.mergers.last_mut() {
+                    merger.until = Some(index);
+                }
             }
             ("backup", _) if self.submitted.is_some() && self.erased.is_none() => {
                 self.backups.push((index, at));
@@ -134,6 +169,19 @@ impl Told {
             .collect()
     }
 
+    /// Records of whom backups hold this person's references, as long as these records' keys are there.
+    fn lent(&self) -> BTreeMap<SubjectId, usize> {
+        let mut lent = BTreeMap::new();
+        for merger in &self.mergers {
+            let backups = self.backups.iter();
+            let count = backups.filter(|(index, _)| merger.covers(*index)).count();
+            if count > 0 && merger.until.is_some() {
+                *lent.entry(merger.into).or_default() += count;
+            }
+        }
+        lent
+    }
+
     fn text(
         &self,
         subject: SubjectId,
@@ -156,7 +204,7 @@ impl Told {
         writeln!(
             text,
             "Looked at {}: the database holds no record, no reference, no photograph, no data key, no document number, no wing and no \
-             demographic group of this person. What the log has sealed about the person cannot be opened any more; the log itself keeps the pseudonym.",
+             demographic group of this person. What the log has sealed under the person's key cannot be opened any more; the log itself keeps the pseudonym.",
             now.to_rfc3339_seconds()
         )?;
         writeln!(
@@ -197,7 +245,14 @@ impl Told {
                 at.to_rfc3339_seconds()
             )?,
         }
-        let in_backups = stand && last.is_some();
+        let lent = self.lent();
+        for (into, backups) in &lent {
+            writeln!(
+                text,
+                "{backups} of these backups are of a time in which this record was merged into {into}: in them the references lie under that record's key, and open until that record is erased too and its key versions are destroyed."
+            )?;
+        }
+        let in_backups = (stand && last.is_some()) || !lent.is_empty();
         if in_backups {
             writeln!(
                 text,
@@ -226,6 +281,19 @@ impl Told {
     }
 }
 
+/// The case number of whoever asked, as it may stand in the log in clear.
+fn case_number(reason: &str) -> Result<String, ErasureError> {
+    let case = reason.trim();
+    let fits = (1..=60).contains(&case.chars().count())
+        && case
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-/. ".contains(c));
+    let numbered = case.chars().any(|c| c.is_ascii_digit());
+    (fits && numbered)
+        .then(|| case.to_owned())
+        .ok_or(ErasureError::Case)
+}
+
 /// Looks whether everything about an erased person is gone, and writes what was found into the log.
 ///
 /// # Errors
@@ -237,12 +305,20 @@ pub async fn check(
     actor: &str,
 ) -> Result<Checked, ErasureError> {
     let id = subject.to_string();
-    // In the writer's seat: what is looked up and what is logged are one moment.
+    let case = case_number(reason)?;
+    // What is there already is read before the writer's seat is taken, so that no door waits for it.
+    ledger::catch_up(state).await?;
+    let read = state.store.log_size().await?;
+    let mut told = Told::new();
+    scan(state, read, |index, entry, _| told.take(&id, index, entry)).await?;
+    // In the seat: what is looked up and what is logged are one moment.
     let mut write = state.store.write().await?;
     ledger::catch_up(state).await?;
     let size = write.log_size().await?;
-    let mut told = Told::new();
-    scan(state, size, |index, entry, _| told.take(&id, index, entry)).await?;
+    scan_from(state, read, size, |index, entry, _| {
+        told.take(&id, index, entry);
+    })
+    .await?;
     let Some((erased, ..)) = told.erased else {
         let there = write.subject(subject).await?.is_some();
         return Err(if there {
@@ -283,7 +359,7 @@ pub async fn check(
             }
             .to_owned(),
         ),
-        reason: Some(reason.trim().to_owned()).filter(|reason| !reason.is_empty()),
+        reason: Some(case),
         content: Some(hex::encode(Sha256::digest(&text))),
         ..audit::entry("erasure_checked", now)?
     };

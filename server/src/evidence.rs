@@ -21,9 +21,22 @@ const AROUND_MS: i64 = 24 * 60 * 60 * 1_000;
 pub(crate) async fn scan(
     state: &AppState,
     size: u64,
+    each: impl FnMut(u64, &Entry, &[u8]),
+) -> Result<(), AuditError> {
+    scan_from(state, 0, size, each).await
+}
+
+/// The same from an entry on.
+///
+/// # Errors
+/// The database failed, or an entry is missing.
+pub(crate) async fn scan_from(
+    state: &AppState,
+    start: u64,
+    size: u64,
     mut each: impl FnMut(u64, &Entry, &[u8]),
 ) -> Result<(), AuditError> {
-    let mut next = 0;
+    let mut next = start;
     while next < size {
         let rows = state.store.log_entries(next, PAGE).await?;
         if rows.is_empty() {

@@ -87,7 +87,7 @@ pub(super) enum Audit {
         subject: SubjectId,
         /// A new file.
         file: PathBuf,
-        /// Why, such as the case number of the request; written into the log.
+        /// Case number of the request, no name: it is written into the log and stays there.
         #[arg(long)]
         reason: String,
         /// Wait so long for gates and outside witnesses to cosign; after that the proof is signed by the server only.

@@ -32,7 +32,7 @@ use sallyport_server::approvals::{Asked, Kind};
 use sallyport_server::clock::SystemClock;
 use sallyport_server::config::Config;
 use sallyport_server::keys;
-use sallyport_server::proposals::{self, Proposed};
+use sallyport_server::proposals::{self, ProposalError, Proposed};
 use sallyport_server::state::AppState;
 use sallyport_server::{
     approvals, consultations, demographics, gates, hardening, installation, officers, policies,
@@ -678,7 +678,13 @@ async fn people(command: Registry) -> anyhow::Result<()> {
             if !change.at_once() {
                 approved(&state, &change.asked(subject, &reason), &second).await?;
             }
-            let index = registry::set_status(&state, subject, status, ACTOR, &reason).await?;
+            let done = proposals::set_status(&state, subject, &change, ACTOR, &reason).await;
+            let index = done.map_err(|error| match error {
+                ProposalError::Changed => anyhow::anyhow!(
+                    "the status of {subject} changed since this was asked for, so nothing was done; look at the record, and give the command again"
+                ),
+                error => error.into(),
+            })?;
             println!("{subject} is now {}; log entry {index}.", status.code());
         }
         Registry::Wing {

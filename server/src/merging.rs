@@ -61,6 +61,16 @@ pub enum MergeError {
         "the references of the two do not look alike, so nothing is merged, whoever approves it. If they are one person, enrol that person anew and remove the wrong record"
     )]
     NotAlike,
+    /// A legal hold stands.
+    #[error(
+        "a legal hold stands about {0}, and separating the records would delete or release what it keeps; lift it first"
+    )]
+    Held(SubjectId),
+    /// They live in two wings.
+    #[error(
+        "the two belong to different wings, so whoever may look at one would see the other; give both the same wing first (registry wing)"
+    )]
+    Wings,
     /// Their statuses differ.
     #[error(
         "one of the two is {from}, the other {into}: decide which holds, and give both this status first (registry status)"
@@ -303,6 +313,13 @@ async fn checked_sides(
             into: into.status().code(),
         });
     }
+    let wings = [from.id(), into.id()].map(|id| consultations::wing(state, id));
+    let [one, other] = wings;
+    if let (Some(one), Some(other)) = (one.await?, other.await?)
+        && one != other
+    {
+        return Err(MergeError::Wings);
+    }
     let profile = state.profile();
     for (row, _) in &from.references {
         profiles::check_template(&profile.profile, &row.modality, into.category())?;
@@ -338,6 +355,7 @@ fn merger_of(from: &Side, into: &Side) -> Plan {
 /// # Errors
 /// See [`MergeError`].
 pub async fn plan(state: &AppState, from: SubjectId, into: SubjectId) -> Result<Plan, MergeError> {
+    ledger::catch_up(state).await?;
     let mut write = state.store.write().await?;
     let (from, into) = checked_sides(state, &mut write, from, into).await?;
     Ok(merger_of(&from, &into))
@@ -378,10 +396,12 @@ pub async fn merge(
     reason: &str,
     actor: &str,
 ) -> Result<Done, MergeError> {
+    // A command's own process reads the log before it takes the writer's seat, so that no door waits for that.
+    ledger::catch_up(state).await?;
     let mut write = state.store.write().await?;
     let done = merge_in(state, &mut write, plan, reason, By::one(actor)).await?;
     write.commit().await?;
-    committed(state).await?;
+    committed(state).await;
     Ok(done)
 }
 
@@ -415,7 +435,7 @@ pub(crate) async fn merge_in(
     from.seal(state, write).await?;
     into.seal(state, write).await?;
     // Whoever may not look at one of the two must not get to see it as the other.
-    consultations::keep_wing(state, write, from.id(), into.id()).await?;
+    consultations::keep_wing(state, write, from.id(), into.id(), by).await?;
     let entry = |subject: SubjectId, about: SubjectId, decision: &str| {
         entry_of("subject_merged", subject, about, decision, by, now)
     };
@@ -423,8 +443,9 @@ pub(crate) async fn merge_in(
         references: names,
         ..entry(into.id(), from.id(), ledger::MERGED)?
     };
+    // The words go under the key of the record that is closed: with it, they go.
     let detail = Some(reason.as_bytes());
-    let log_index = audit::append(state, write, moved, detail).await?;
+    let log_index = audit::append(state, write, moved, None).await?;
     let closed = entry(from.id(), into.id(), "into")?;
     audit::append(state, write, closed, detail).await?;
     changed(write, [from.id(), into.id()]).await?;
@@ -460,9 +481,12 @@ async fn changed(write: &mut Write<'_>, people: [SubjectId; 2]) -> Result<(), St
 }
 
 /// Takes both people into the gallery as they are now.
-pub(crate) async fn committed(state: &AppState) -> Result<(), RegistryError> {
+pub(crate) async fn committed(state: &AppState) {
     state.logged_at(state.clock.now());
-    replicas::catch_up(state).await.map(drop)
+    if let Err(error) = replicas::catch_up(state).await {
+        // It is done and in the log; this server follows the registry's changes by itself.
+        tracing::warn!(%error, "the gallery has not taken up a merger or separation yet");
+    }
 }
 
 /// A merger that is going to be taken back.
@@ -486,6 +510,10 @@ impl Separation {
         }
         let into = ledger::merged_into(state, from).await;
         let (into, since) = into.ok_or(MergeError::NotMerged(from))?;
+        let life = ledger::life(state, into).await;
+        if life.is_some_and(|life| !life.holds.is_empty()) {
+            return Err(MergeError::Held(into));
+        }
         let mut merged: BTreeMap<SubjectId, BTreeSet<ReferenceId>> =
             ledger::merged(state, into).await;
         let came = merged.remove(&from).unwrap_or_default();
@@ -511,6 +539,14 @@ impl Separation {
         })
     }
 
+    /// What the first is from then on: a door that was shut to the person meanwhile is shut to both.
+    const fn status(&self) -> SubjectStatus {
+        match self.into.status() {
+            SubjectStatus::Active => self.from.status(),
+            shut => shut,
+        }
+    }
+
     /// What is known of the samples goes with their references.
     fn return_quality(&mut self) {
         let from = &mut self.from.subject.record.quality;
@@ -527,11 +563,11 @@ impl Separation {
     fn plan(&self) -> Plan {
         let (moving, deleted) = (self.moving.len(), self.deleted.len());
         let what = format!(
-            "Take back the merger of {} into {}: {moving} references become the first's again, whose own status is {}; the second stays {}. \
+            "Take back the merger of {} into {}: {moving} references become the first's again, who is {} from then on; the second stays {}. \
              {deleted} references that gates captured since are deleted, because nobody can say whose they are. State {}.",
             self.from.id(),
             self.into.id(),
-            self.from.status().code(),
+            self.status().code(),
             self.into.status().code(),
             fingerprint([&self.from, &self.into]),
         );
@@ -550,6 +586,7 @@ impl Separation {
 /// # Errors
 /// See [`MergeError`].
 pub async fn plan_back(state: &AppState, from: SubjectId) -> Result<Plan, MergeError> {
+    ledger::catch_up(state).await?;
     let mut write = state.store.write().await?;
     Ok(Separation::read(state, &mut write, from).await?.plan())
 }
@@ -564,10 +601,11 @@ pub async fn unmerge(
     reason: &str,
     actor: &str,
 ) -> Result<Done, MergeError> {
+    ledger::catch_up(state).await?;
     let mut write = state.store.write().await?;
     let done = unmerge_in(state, &mut write, plan, reason, By::one(actor)).await?;
     write.commit().await?;
-    committed(state).await?;
+    committed(state).await;
     Ok(done)
 }
 
@@ -586,6 +624,16 @@ pub(crate) async fn unmerge_in(
         return Err(MergeError::Changed);
     }
     found.return_quality();
+    let status = found.status();
+    if status != found.from.status() {
+        found.from.subject.record.status = status;
+        let entry = Entry {
+            subject: Some(plan.from.to_string()),
+            decision: Some(status.code().to_owned()),
+            ..by.sign(audit::entry("subject_status", now)?)
+        };
+        audit::append(state, write, entry, Some(reason.as_bytes())).await?;
+    }
     found.from.seal(state, write).await?;
     found.into.seal(state, write).await?;
     let (from, into) = (&found.from, &found.into);
@@ -617,7 +665,7 @@ pub(crate) async fn unmerge_in(
     let detail = Some(reason.as_bytes());
     let log_index = audit::append(state, write, back, detail).await?;
     let other = entry(into.id(), from.id(), "from")?;
-    audit::append(state, write, other, detail).await?;
+    audit::append(state, write, other, None).await?;
     if !gone.is_empty() {
         let retired = Entry {
             kind: "reference_retired".to_owned(),

@@ -297,20 +297,12 @@ impl Proposed {
     }
 
     /// What follows in this server's memory once it is committed.
-    ///
-    /// # Errors
-    /// The database failed; the server's own following of the registry catches up.
-    pub(crate) async fn committed(
-        &self,
-        state: &AppState,
-        subject: SubjectId,
-    ) -> Result<(), RegistryError> {
+    pub(crate) async fn committed(&self, state: &AppState, subject: SubjectId) {
         match self {
             Self::Removal => registry::forget(state, subject),
-            Self::Merge { .. } | Self::Unmerge { .. } => merging::committed(state).await?,
+            Self::Merge { .. } | Self::Unmerge { .. } => merging::committed(state).await,
             Self::Status { .. } | Self::Hold | Self::Lift { .. } | Self::Event { .. } => {}
         }
-        Ok(())
     }
 }
 
@@ -455,6 +447,32 @@ pub async fn of_status(
     let known = known.ok_or(RegistryError::Unknown)?;
     let from = known.record.status;
     Ok(Proposed::Status { from, to })
+}
+
+/// Changes a status at the server, if it is still the one that the words spoke of; whoever asks has seen to the second person.
+///
+/// # Errors
+/// [`ProposalError::Changed`] where it is another one by now; nothing was changed then.
+pub async fn set_status(
+    state: &AppState,
+    subject: SubjectId,
+    change: &Proposed,
+    actor: &str,
+    reason: &str,
+) -> Result<u64, ProposalError> {
+    let Proposed::Status { from, to } = change else {
+        return Err(ProposalError::Unclear);
+    };
+    ledger::catch_up(state).await?;
+    let mut write = state.store.write().await?;
+    status_is(state, &mut write, subject, *from).await?;
+    let by = By::one(actor);
+    let index = registry::set_status_in(state, &mut write, subject, *to, by, reason).await?;
+    write.commit().await?;
+    state.logged_at(state.clock.now());
+    // From here on an older record that somebody puts back is worth nothing.
+    ledger::catch_up(state).await?;
+    Ok(index)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use sallyport_domain::{
     DataKind, Due, LifeEvents, Modality, Profile, ReferenceId, SubjectId, Timestamp, TransactionId,
+    UnrecognisedRule,
 };
 use sallyport_transparency::Entry;
 use serde::{Deserialize, Serialize};
@@ -352,6 +353,10 @@ async fn items_of(
     for one in whose.filter(|one| documents.contains(one)) {
         kinds.push((one, None, DataKind::DocumentNumber));
     }
+    if kinds.is_empty() {
+        // A record is left, with a name: it goes as notes do.
+        kinds.push((subject, None, DataKind::Notes));
+    }
     let mut items = Vec::with_capacity(kinds.len());
     for (whose, reference, kind) in kinds {
         let captured = ledger::captured(state, whose, reference)
@@ -458,17 +463,7 @@ async fn pictures(
     let rule = held.profile.unrecognised();
     let (mut kept, mut without) = (Vec::new(), Vec::new());
     for one in ledger::pictured(state).await {
-        let on_hold = match one.meant {
-            Some(subject) => ledger::life(state, subject)
-                .await
-                .is_some_and(|life| !life.holds.is_empty()),
-            None => false,
-        };
-        let due = if on_hold {
-            Due::Held
-        } else {
-            Due::At(rule.due(one.passed, one.closed))
-        };
+        let due = picture_due(state, rule, &one).await;
         if !wanted(due) {
             continue;
         }
@@ -483,14 +478,40 @@ async fn pictures(
     Ok(kept)
 }
 
+/// When a passage's picture must be gone: whoever was meant there may be somebody else's record by now, and held under that.
+async fn picture_due(state: &AppState, rule: &UnrecognisedRule, one: &ledger::Pictured) -> Due {
+    if let Some(meant) = one.meant {
+        let into = ledger::merged_into(state, meant).await;
+        let whose = into.map_or(meant, |(into, _)| into);
+        let life = ledger::life(state, whose).await;
+        if life.is_some_and(|life| !life.holds.is_empty()) {
+            return Due::Held;
+        }
+    }
+    Due::At(rule.due(one.passed, one.closed))
+}
+
 /// Deletes pictures of passages, with one entry that lists those that were there; returns how many.
 async fn delete_pictures(
     state: &AppState,
     passages: &[TransactionId],
     actor: &str,
 ) -> Result<usize, RegistryError> {
+    let now = state.clock.now();
     let mut write = state.store.write().await?;
-    let deleted = note_deleted(state, &mut write, passages, None, By::one(actor)).await?;
+    // A hold may have come since they were found.
+    ledger::catch_up(state).await?;
+    let held = state.profile();
+    let rule = held.profile.unrecognised();
+    let mut due = Vec::with_capacity(passages.len());
+    for passage in passages {
+        if let Some(one) = ledger::pictured_at(state, *passage).await
+            && picture_due(state, rule, &one).await.has_come(now)
+        {
+            due.push(*passage);
+        }
+    }
+    let deleted = note_deleted(state, &mut write, &due, None, By::one(actor)).await?;
     if deleted > 0 {
         write.commit().await?;
         state.logged_at(state.clock.now());
@@ -583,7 +604,7 @@ pub async fn run(state: &AppState, actor: &str) -> Result<Run, RegistryError> {
             continue;
         }
         for item in items.iter().filter(|item| item.due.has_come(now)) {
-            done.deleted += usize::from(delete(state, item, actor).await?);
+            done.deleted += usize::from(delete(state, subject, item, actor).await?);
         }
     }
     let mut due = Vec::new();
@@ -646,7 +667,19 @@ fn entry_of(state: &AppState, item: &Item, kind: &str, actor: &str) -> Result<En
     })
 }
 
-/// Erases a person: keys, references, document and what the log has sealed; `false` when the person was gone.
+/// What is kept about a person at this moment; nothing of somebody who was merged into another one since. The caller has the writer's
+/// seat, so a hold, an event or a merger that came after the run began counts.
+async fn still_kept(state: &AppState, id: SubjectId) -> Result<Vec<Item>, RegistryError> {
+    ledger::catch_up(state).await?;
+    if ledger::merged_into(state, id).await.is_some() {
+        return Ok(Vec::new());
+    }
+    let documents = state.store.subjects_with_documents().await?;
+    let held = state.profile();
+    items_of(state, &held.profile, id, &documents.into_iter().collect()).await
+}
+
+/// Erases a person: keys, references, document and what the log has sealed; `false` when the person was gone or something may be kept.
 async fn erase(
     state: &AppState,
     id: SubjectId,
@@ -655,6 +688,10 @@ async fn erase(
 ) -> Result<bool, RegistryError> {
     let now = state.clock.now();
     let mut write = state.store.write().await?;
+    let items = still_kept(state, id).await?;
+    if items.is_empty() || !items.iter().all(|item| item.due.has_come(now)) {
+        return Ok(false);
+    }
     let gone = registry::take_away(state, &mut write, id, By::one(actor)).await?;
     let mut last = None;
     for one in &gone {
@@ -680,9 +717,25 @@ async fn erase(
 }
 
 /// Deletes one piece; `false` when it was gone.
-async fn delete(state: &AppState, item: &Item, actor: &str) -> Result<bool, RegistryError> {
+async fn delete(
+    state: &AppState,
+    whose: SubjectId,
+    item: &Item,
+    actor: &str,
+) -> Result<bool, RegistryError> {
     let now = state.clock.now();
     let mut write = state.store.write().await?;
+    let there = still_kept(state, whose).await?;
+    let same = |one: &&Item| {
+        (one.subject, one.reference, one.kind) == (item.subject, item.reference, item.kind)
+    };
+    if !there
+        .iter()
+        .find(same)
+        .is_some_and(|one| one.due.has_come(now))
+    {
+        return Ok(false);
+    }
     let mut template = None;
     let there = match (item.kind, item.reference) {
         (DataKind::FaceTemplate | DataKind::IrisTemplate, Some(id)) => {

@@ -169,6 +169,8 @@ fn standing(state: &AppState, credential: &Credential) -> Option<u64> {
 /// Mistyped; database or log.
 pub async fn drill(state: &AppState, typed: &str, actor: &str) -> Result<bool, BreakGlassError> {
     let credential = Credential::parse(typed)?;
+    // Before the writer's seat is taken: a command's own process reads the whole log here.
+    log::catch_up(state).await?;
     let write = state.store.write().await?;
     log::catch_up(state).await?;
     let sealed = standing(state, &credential);

@@ -212,7 +212,10 @@ pub(super) async fn decide(
             | ProposalError::Merge(_)
             | ProposalError::Retention(_)
             | ProposalError::Registry(
-                RegistryError::Held | RegistryError::Unknown | RegistryError::NotInLog,
+                RegistryError::Held
+                | RegistryError::Unknown
+                | RegistryError::Merged(_)
+                | RegistryError::NotInLog,
             ) => (StatusCode::CONFLICT, "not_done"),
             ProposalError::Unclear
             | ProposalError::NoWords

@@ -1,7 +1,8 @@
 //! Does a request come from the server's own machine? Emergency access asks.
 //!
 //! The connection itself must be a loopback one and the address in the browser a name of this machine. No header makes a request local;
-//! headers that proxies add make it foreign, so that a proxy on this machine carries nobody in from outside.
+//! headers that proxies add make it foreign. A proxy or port forwarder on this machine that asks for a local name and adds no header
+//! carries somebody in all the same, to the form for the credential: run none (docs/officers.md).
 
 use std::net::IpAddr;
 

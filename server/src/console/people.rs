@@ -441,6 +441,16 @@ pub(super) async fn propose(
 ) -> Result<Response, Response> {
     check_csrf(&session, &form.csrf)?;
     let id: SubjectId = parsed(&state, &id)?;
+    // Before anything else: what is wrong with the form is said on the record's page, which is shown only while it is open.
+    let open = consultations::is_open(&state, &session, &id.to_string()).await;
+    if !open.map_err(|error| failed(&state, &error))? {
+        return Ok(ask_reason(
+            &state,
+            &session,
+            id,
+            Some(&ConsultError::Reason),
+        ));
+    }
     let proposed = async {
         let wanted = Wanted::parse(&state, &form.what, &form.which, &form.day)?;
         proposals::propose(&state, &session, id, wanted, &form.words).await

@@ -469,6 +469,12 @@ pub(crate) async fn pictured(state: &AppState) -> Vec<Pictured> {
     all
 }
 
+/// One of them; `None` where the log says that its picture is gone.
+pub(crate) async fn pictured_at(state: &AppState, passage: TransactionId) -> Option<Pictured> {
+    let ledger = state.ledger.lock().await;
+    ledger.pictured.get(&passage).copied()
+}
+
 /// These passages have no picture. One comes with its passage or never, so they need not be looked at again.
 pub(crate) async fn without_picture(state: &AppState, passages: &[TransactionId]) {
     let mut ledger = state.ledger.lock().await;

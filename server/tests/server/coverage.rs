@@ -1275,7 +1275,7 @@ async fn every_command_leaves_its_entries() {
         "audit alarms",
         "audit proof 0",
         &format!("audit evidence {transaction} {export}.evidence --reason trial"),
-        &format!("audit erasure {person} {export}.erasure --reason trial --wait-seconds 0"),
+        &format!("audit erasure {person} {export}.erasure --reason case-1 --wait-seconds 0"),
         "audit receipt 0",
         "promise make review --opens 2026-01-01T00:00:00Z --closes 2099-01-01T00:00:00Z",
         "promise list",

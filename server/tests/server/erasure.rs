@@ -128,6 +128,40 @@ async fn an_erasure_is_proved_and_backups_hold_the_person_until_their_key_versio
     ));
 }
 
+/// While merged, the references lay under the other record's key: a backup of that time opens with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn backups_of_a_time_as_another_record_are_said() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    gate.enrol(1).await;
+    let double = crate::merging::enrol_again(&rig, &gate, 2, 1).await;
+    let plan = merging::plan(&rig.state, double, subject(1)).await.unwrap();
+    merging::merge(&rig.state, &plan, "one passport", "test")
+        .await
+        .unwrap();
+    back_up(&rig, "merged").await;
+    let plan = merging::plan_back(&rig.state, double).await.unwrap();
+    merging::unmerge(&rig.state, &plan, "twins", "test")
+        .await
+        .unwrap();
+    registry::remove(&rig.state, double, "test").await.unwrap();
+    rotate(&rig).await;
+    keys::retire(&rig.state, 1, "test").await.unwrap();
+    let checked = check(&rig, double).await.unwrap();
+    assert!(checked.in_backups);
+    let words = format!("merged into {}", subject(1));
+    assert!(checked.text.contains(&words), "{}", checked.text);
+    for wrong in [
+        "",
+        "no number",
+        "Mr John Smith, born 1.2.1970",
+        &"1".repeat(61),
+    ] {
+        let refused = erasure::check(&rig.state, double, wrong, "test").await;
+        assert!(matches!(refused, Err(ErasureError::Case)), "{wrong}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn where_something_is_left_or_put_back_there_is_no_proof_but_an_alarm() {
     let rig = Rig::start().await;

@@ -97,7 +97,12 @@ async fn two_records_of_one_person_are_found_merged_recognised_as_one_and_separa
         [("subject_merged", "merged"), ("subject_merged", "into")]
     );
     assert_eq!(left[0].references.len(), 2);
-    assert!(left.iter().all(|entry| entry.detail_hash.is_some()));
+    // The words are under the key of the record that was closed.
+    let detail: Vec<_> = left
+        .iter()
+        .map(|entry| entry.detail_hash.is_some())
+        .collect();
+    assert_eq!(detail, [false, true]);
     assert_eq!(
         (references(&rig, one).await, references(&rig, two).await),
         (0, 4)
@@ -255,6 +260,42 @@ async fn holds_wings_and_the_end_are_the_persons() {
         assert!(rig.state.store.subject(who).await.unwrap().is_none());
     }
     assert_eq!(rig.state.gallery.read().unwrap().people(), 1);
+}
+
+/// Whoever was shut out while merged stays shut out under both names; a hold forbids the separation; two wings forbid the merger.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_separation_opens_no_door_and_releases_nothing_that_is_held() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    let (one, two) = twice(&rig, &gate).await;
+    let wing = async |who, name| {
+        consultations::set_wing(&rig.state, who, Some(name), "test")
+            .await
+            .unwrap();
+    };
+    wing(one, "a").await;
+    wing(two, "b").await;
+    assert!(matches!(refused(&rig, 1, 2).await, MergeError::Wings));
+    wing(one, "b").await;
+    merge(&rig, one, two).await;
+    let hold = retention::hold(&rig.state, two, "order 4711", "test")
+        .await
+        .unwrap();
+    let held = merging::plan_back(&rig.state, one).await;
+    assert!(matches!(held, Err(MergeError::Held(who)) if who == two));
+    retention::lift(&rig.state, two, &hold, "over", "test")
+        .await
+        .unwrap();
+    registry::set_status(&rig.state, two, SubjectStatus::Banned, "test", "trial")
+        .await
+        .unwrap();
+    back(&rig, one).await;
+    for who in [one, two] {
+        let view = records::view(&rig.state, who).await.unwrap();
+        assert_eq!(view.subject.record.status, SubjectStatus::Banned);
+    }
+    let request = gate.request(rig.transaction(1), mate(1, 40));
+    assert_ne!(gate.pass(&request).await.verdict, Verdict::Grant);
 }
 
 /// What a gate captured of the merged person may be of either: when they are separated it goes.

@@ -512,7 +512,14 @@ async fn whoever_proposed_it_does_not_decide_even_with_another_role() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nonsense_in_the_form_proposes_nothing() {
     let rig = Rig::start().await;
-    let (_, person, alex, sam) = begin(&rig).await;
+    let (gate, person, alex, sam) = begin(&rig).await;
+    // Whoever has not opened a record is shown nothing of it for a form that makes no sense.
+    let shut = gate.enrol(7).await;
+    for form in ["what=x", "what=hold&words=x", ""] {
+        let (_, page) = send(&alex, &format!("/people/{shut}/propose"), form).await;
+        assert!(page.contains("Why do you need"), "{page}");
+        assert!(!page.contains("Canary Person"), "{page}");
+    }
     let long = format!("what=hold&words={}", "x".repeat(501));
     let tomorrow = rig.clock.now().plus_millis(2 * 86_400_000).to_rfc3339();
     let tomorrow = format!("what=event&which=released&words=x&day={}", &tomorrow[..10]);
@@ -651,4 +658,29 @@ async fn two_records_of_one_person_are_merged_and_separated_by_two_officers() {
     assert_eq!(answer(&sam, two, "decision=approve").await, 200);
     assert_eq!((references(person).await, references(double).await), (2, 2));
     assert_eq!(of_kind(&rig, "subject_unmerged").await.len(), 2);
+}
+
+/// What was asked for at the server is done only while the record is what the words spoke of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_changed_since_it_was_asked_for_is_not_overridden() {
+    use sallyport_server::proposals::{self, ProposalError};
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    let person = gate.enrol(1).await;
+    let set = async |status| {
+        registry::set_status(&rig.state, person, status, "test", "trial")
+            .await
+            .unwrap();
+    };
+    set(SubjectStatus::Suspended).await;
+    let change = proposals::of_status(&rig.state, person, SubjectStatus::Active).await;
+    let change = change.unwrap();
+    set(SubjectStatus::Banned).await;
+    let late = proposals::set_status(&rig.state, person, &change, "test", "trial").await;
+    assert!(matches!(late, Err(ProposalError::Changed)), "{late:?}");
+    assert_eq!(status(&rig, person).await, SubjectStatus::Banned);
+    set(SubjectStatus::Suspended).await;
+    let done = proposals::set_status(&rig.state, person, &change, "test", "trial").await;
+    done.unwrap();
+    assert_eq!(status(&rig, person).await, SubjectStatus::Active);
 }

@@ -243,6 +243,30 @@ async fn the_nightly_run_comes_once_a_day_and_what_was_late_is_an_alarm() {
     );
 }
 
+/// A person without references and documents still has a name: it goes when its time is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_all_that_is_left_goes_too_and_a_hold_that_comes_late_counts() {
+    let rig = Rig::start().await;
+    let gate = rig.gate("front-in").await;
+    gate.enrol_as(visitor(&rig, &gate, 1)).await;
+    gate.enrol_as(visitor(&rig, &gate, 2)).await;
+    let hand = rig.hand().await;
+    sqlx::query("DELETE FROM reference WHERE subject_id = $1")
+        .bind(subject(1).to_string())
+        .execute(&hand)
+        .await
+        .unwrap();
+    hand.close().await;
+    rig.clock.advance_millis(200 * DAY_MS);
+    retention::hold(&rig.state, subject(2), "order 4711", "test")
+        .await
+        .unwrap();
+    let done = run(&rig).await;
+    assert_eq!((done.erased, done.held), (1, 3), "{done:?}");
+    assert!(rig.state.store.subject(subject(1)).await.unwrap().is_none());
+    assert!(rig.state.store.subject(subject(2)).await.unwrap().is_some());
+}
+
 /// A passage with a picture; who stands there is the template's business.
 async fn passes(rig: &Rig, gate: &Gate, number: u64, who: FaceTemplate) -> TransactionId {
     let row = rig.state.store.gate(&gate.id).await.unwrap().unwrap();
