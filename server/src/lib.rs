@@ -14,6 +14,7 @@ pub mod console;
 pub mod consultations;
 pub mod demographics;
 pub mod door_reports;
+pub mod duplicates;
 mod enrolment;
 pub mod enrolments;
 pub mod erasure;

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use sallyport_domain::SubjectId;
 use sallyport_server::approvals::{Asked, Kind};
+use sallyport_server::duplicates;
 use sallyport_server::merging::{self, Plan};
 use sallyport_server::registry;
 use sallyport_server::state::AppState;
@@ -63,7 +64,7 @@ async fn may(state: &AppState, plan: &Plan, reason: &str, second: &Second) -> an
 async fn duplicates(data: &Data) -> anyhow::Result<()> {
     let state = open(data).await?;
     registry::load(&state).await?;
-    let pairs = merging::duplicates(&state, ACTOR, |done, all| {
+    let pairs = duplicates::find(&state, ACTOR, |done, all| {
         if done % 1_000 == 0 && done > 0 && done < all {
             eprintln!("{done} of {all} people compared");
         }

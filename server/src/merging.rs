@@ -386,6 +386,25 @@ fn resealed(
     Ok(fresh)
 }
 
+/// Gives references to another person, with this origin each; returns how the log names them there.
+async fn move_all<'a>(
+    state: &AppState,
+    write: &mut Write<'_>,
+    references: impl Iterator<Item = &'a (ReferenceRow, Template)>,
+    (from, to): (&Side, &Side),
+    origin: impl Fn(&ReferenceRow) -> Option<SubjectId>,
+) -> Result<Vec<String>, MergeError> {
+    let mut names = Vec::new();
+    for (old, template) in references {
+        let fresh = resealed(state, old, template, (&from.key, to), origin(old))?;
+        names.push(ledger::name(&fresh, template));
+        if !write.reference_move(old, &fresh).await? {
+            return Err(MergeError::Changed);
+        }
+    }
+    Ok(names)
+}
+
 /// Merges, if everything is still as in the plan.
 ///
 /// # Errors
@@ -419,15 +438,14 @@ pub(crate) async fn merge_in(
     if merger_of(&from, &into) != *plan {
         return Err(MergeError::Changed);
     }
-    let mut names = Vec::new();
-    for (old, template) in &from.references {
-        let origin = old.origin.or(Some(from.id()));
-        let fresh = resealed(state, old, template, (&from.key, &into), origin)?;
-        names.push(ledger::name(&fresh, template));
-        if !write.reference_move(old, &fresh).await? {
-            return Err(MergeError::Changed);
-        }
-    }
+    let names = move_all(
+        state,
+        write,
+        from.references.iter(),
+        (&from, &into),
+        |old| old.origin.or(Some(from.id())),
+    )
+    .await?;
     // A cool-off that has not ended for one has not ended for the person.
     let (one, person) = (&mut from.subject.record, &mut into.subject.record);
     person.effective_from = person.effective_from.max(one.effective_from);
@@ -641,15 +659,14 @@ pub(crate) async fn unmerge_in(
         let places = places.iter();
         places.filter_map(|at| into.references.get(*at)).collect()
     };
-    let mut names = Vec::new();
-    for (old, template) in of(&found.moving) {
-        let origin = old.origin.filter(|origin| *origin != from.id());
-        let fresh = resealed(state, old, template, (&into.key, from), origin)?;
-        names.push(ledger::name(&fresh, template));
-        if !write.reference_move(old, &fresh).await? {
-            return Err(MergeError::Changed);
-        }
-    }
+    let names = move_all(
+        state,
+        write,
+        of(&found.moving).into_iter(),
+        (into, from),
+        |old| old.origin.filter(|origin| *origin != from.id()),
+    )
+    .await?;
     let mut gone = Vec::new();
     for (row, _) in of(&found.deleted) {
         write.reference_delete(row.id).await?;
@@ -680,57 +697,4 @@ pub(crate) async fn unmerge_in(
         moved: plan.moving,
         deleted: plan.deleted,
     })
-}
-
-/// People who are enrolled more than once, as far as their references say: pairs that look alike. `progress` is told how many people
-/// were looked at. The gallery must be loaded. Its entry of the log says who asked, before anything is returned.
-///
-/// # Errors
-/// Database, log or memory.
-pub async fn duplicates(
-    state: &AppState,
-    actor: &str,
-    mut progress: impl FnMut(usize, usize),
-) -> Result<BTreeSet<(SubjectId, SubjectId)>, MergeError> {
-    let entry = Entry {
-        actor: Some(actor.to_owned()),
-        about: Some("duplicates".to_owned()),
-        ..audit::entry("consultation", state.clock.now())?
-    };
-    audit::record(state, entry).await?;
-    let rows = state.store.subjects().await?;
-    let mut pairs = BTreeSet::new();
-    for (at, row) in rows.iter().enumerate() {
-        progress(at, rows.len());
-        let key = registry::subject_key(state, row).map_err(RegistryError::from)?;
-        let mut samples = BTreeMap::<ModelDigest, Vec<(ModelDigest, Template)>>::new();
-        for reference in state.store.references(row.id).await? {
-            let model = registry::model_of(&reference)?;
-            let template = registry::opened(state, &key, &reference)?;
-            let secrets = &state.keys.templates;
-            let taken = secrets.taken_out(state, reference.secret_version, template);
-            let template = taken.await.map_err(RegistryError::from)?;
-            samples.entry(model).or_default().push((model, template));
-        }
-        // Each model by itself: while models change, a person has references of two, and they are never compared.
-        for samples in samples.into_values() {
-            let (gallery, calibration) = (state.gallery.clone(), state.fusion.clone());
-            let own = row.id;
-            let found = tokio::task::spawn_blocking(move || {
-                let gallery = gallery.read().ok()?;
-                let policy = gates::default_policy();
-                enrolment::alike(&gallery, &samples, &calibration, &policy, own)
-            });
-            let found = found
-                .await
-                .ok()
-                .flatten()
-                .ok_or(StoreError::Corrupt("the gallery in memory"))?;
-            for other in found {
-                pairs.insert((own.min(other), own.max(other)));
-            }
-        }
-    }
-    progress(rows.len(), rows.len());
-    Ok(pairs)
 }

@@ -4,7 +4,7 @@ use sallyport_domain::{SubjectCategory, SubjectId, SubjectStatus, Verdict};
 use sallyport_protocol::{SuccessorsKept, paths};
 use sallyport_server::merging::{self, MergeError, Plan};
 use sallyport_server::registry::{self, RegistryError};
-use sallyport_server::{audit, consultations, records, retention};
+use sallyport_server::{audit, consultations, duplicates, records, retention};
 
 use crate::common::{Gate, Rig, mate, probe, subject};
 use crate::coverage::{entries, picture};
@@ -65,7 +65,7 @@ async fn two_records_of_one_person_are_found_merged_recognised_as_one_and_separa
     let rig = Rig::start().await;
     let gate = rig.gate("front-in").await;
     let (one, two) = twice(&rig, &gate).await;
-    let pairs = merging::duplicates(&rig.state, "test", |_, _| ())
+    let pairs = duplicates::find(&rig.state, "test", |_, _| ())
         .await
         .unwrap();
     assert_eq!(pairs.into_iter().collect::<Vec<_>>(), [(one, two)]);
