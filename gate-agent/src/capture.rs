@@ -1,7 +1,8 @@
 //! Presence and capture as a state machine without IO: events and time in, actions out.
 //!
 //! One person is one pass through `Idle -> Acquiring -> Deciding -> (Referred) -> Opening ->
-//! Showing -> Idle`. The machine opens a door only by handing on a [`ReleasePermit`] for the very
+//! Showing -> Idle`. The machine opens a door only by handing on a [`crate::door::ReleasePermit`]
+//! for the very
 //! transaction it waits for, while the person who was captured still stands there. All durations
 //! are monotonic; the wall clock is only written into reports.
 

@@ -22,7 +22,7 @@ pub fn forbid_dumps() -> std::io::Result<()> {
     Ok(setrlimit(Resource::Core, none)?)
 }
 
-/// Takes all the locked memory that the administrator lets us have. Whether it is enough is for [`check_gallery`] to say.
+/// Takes all the locked memory that the administrator lets us have. Whether it is enough is for `check_gallery` to say.
 pub fn lock_all_we_may() {
     let maximum = getrlimit(Resource::Memlock).maximum;
     let all = Rlimit {

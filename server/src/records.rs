@@ -361,7 +361,7 @@ pub struct View {
     pub clause: String,
     /// Wing.
     pub wing: Option<String>,
-    /// Is a demographic group recorded? Which one is shown nowhere.
+    /// Is a demographic group recorded? Which one is told to the person only.
     pub has_group: bool,
     /// References.
     pub references: Vec<ReferenceView>,

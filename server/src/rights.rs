@@ -110,7 +110,7 @@ fn number(entry: &Entry) -> Option<u32> {
     entry.policy.as_deref().and_then(GatePolicy::number_of)
 }
 
-/// What the log says, up to an entry. Filled by [`ledger::catch_up`].
+/// What the log says, up to an entry. Filled by `ledger::catch_up`.
 #[derive(Debug, Default)]
 pub struct Rights {
     accounts: HashMap<OfficerId, Account>,

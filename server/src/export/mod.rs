@@ -93,11 +93,11 @@ pub async fn write(
     write_to(state, output, wanted, (&policy, note, size), None, progress).await
 }
 
-/// As [`write`], with the sealed details of the entries, encrypted for `recipient`. Who has them made, why, of what, how many and for
+/// As [`write()`], with the sealed details of the entries, encrypted for `recipient`. Who has them made, why, of what, how many and for
 /// which key is in the log before anything is written; that entry itself is newer than the export.
 ///
 /// # Errors
-/// As [`write`], or a detail does not open.
+/// As [`write()`], or a detail does not open.
 pub async fn write_with_details(
     state: &AppState,
     target: &Target,
