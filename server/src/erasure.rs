@@ -111,13 +111,14 @@ impl Told {
         let its = entry.subject.as_deref() == Some(id);
         match (entry.kind.as_str(), entry.decision.as_deref()) {
             // Entries of before the second officer begin with the enrolment itself.
-            ("enrolment_submitted" | "enrolment", _) if its => {
-                if self.submitted.is_none() || self.erased.is_some() {
-                    self.submitted = Some(index);
-                    self.least = self.minimum_now;
-                    self.backups.clear();
-                    self.erased = None;
-                }
+            ("enrolment_submitted" | "enrolment", _)
+                if its && (self.submitted.is_none() || self.erased.is_some()) =>
+            {
+                self.submitted = Some(index);
+                self.least = self.minimum_now;
+                self.backups.clear();
+                self.mergers.clear();
+                self.erased = None;
             }
             ("subject_removed" | "subject_erased", _) if its => {
                 self.newest = self.newest_now;

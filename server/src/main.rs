@@ -562,12 +562,12 @@ async fn people(command: Registry) -> anyhow::Result<()> {
                 approved(&state, &change.asked(subject, &reason), &second).await?;
             }
             let done = proposals::set_status(&state, subject, &change, ACTOR, &reason).await;
-            let index = done.map_err(|error| match error {
-                ProposalError::Changed => anyhow::anyhow!(
+            if let Err(ProposalError::Changed) = done {
+                anyhow::bail!(
                     "the status of {subject} changed since this was asked for, so nothing was done; look at the record, and give the command again"
-                ),
-                error => error.into(),
-            })?;
+                );
+            }
+            let index = done?;
             println!("{subject} is now {}; log entry {index}.", status.code());
         }
         Registry::Wing {

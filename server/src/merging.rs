@@ -208,11 +208,7 @@ impl Side {
         for (row, template) in &self.references {
             let secrets = &state.keys.templates;
             let taken = secrets.taken_out(state, row.secret_version, template.clone());
-            templates.push((
-                registry::model_of(row)?,
-                row.id,
-                taken.await.map_err(RegistryError::from)?,
-            ));
+            templates.push((registry::model_of(row)?, row.id, taken.await?));
         }
         Ok(templates)
     }
@@ -561,7 +557,10 @@ impl Separation {
     const fn status(&self) -> SubjectStatus {
         match self.into.status() {
             SubjectStatus::Active => self.from.status(),
-            shut => shut,
+            shut @ (SubjectStatus::Suspended
+            | SubjectStatus::Banned
+            | SubjectStatus::Released
+            | SubjectStatus::Deceased) => shut,
         }
     }
 

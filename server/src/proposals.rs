@@ -124,10 +124,10 @@ impl From<ApprovalError> for ProposalError {
 
 impl From<MergeError> for ProposalError {
     fn from(error: MergeError) -> Self {
-        match error {
-            MergeError::Registry(error) => error.into(),
-            error => Self::Merge(Box::new(error)),
+        if let MergeError::Registry(error) = error {
+            return error.into();
         }
+        Self::Merge(Box::new(error))
     }
 }
 
