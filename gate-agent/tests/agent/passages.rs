@@ -104,8 +104,9 @@ fn an_order_that_was_not_obeyed_is_reported() {
 #[test]
 fn an_officers_grant_opens_for_a_person_who_waited_and_not_for_one_who_left() {
     let gate = Gate::start(Behaviour::Refer);
-    gate.person(1);
+    // Nobody stands there yet: otherwise the decision may come before the heartbeat, and be missed below.
     gate.until(|event| matches!(event, AgentEvent::Heartbeat));
+    gate.person(1);
     let referred = |event: &AgentEvent| {
         matches!(
             event,
