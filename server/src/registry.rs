@@ -581,14 +581,16 @@ pub(crate) async fn not_merged(state: &AppState, id: SubjectId) -> Result<(), Re
     }
 }
 
-/// Deletes a person with keys, references, documents and pictures of passages, and with everybody who was merged into this one: it is the same person.
-/// Returns who is gone; the caller writes an entry for each. Empty when there was none.
+/// Deletes a person with keys, references, documents and pictures of passages, and with everybody who was merged into this one: it is
+/// the same person. Each gets an entry such as this one. Returns the first entry, and the change of the registry; `None` when there was
+/// nobody.
 pub(crate) async fn take_away(
     state: &AppState,
     write: &mut Write<'_>,
     id: SubjectId,
     by: By<'_>,
-) -> Result<Vec<SubjectId>, RegistryError> {
+    entry: impl Fn() -> Result<Entry, AuditError>,
+) -> Result<Option<(u64, i64)>, RegistryError> {
     not_merged(state, id).await?;
     let merged = ledger::merged(state, id).await.into_keys();
     let mut gone = Vec::new();
@@ -599,7 +601,18 @@ pub(crate) async fn take_away(
             gone.push(one);
         }
     }
-    Ok(gone)
+    let mut done = None;
+    for one in gone {
+        let entry = Entry {
+            subject: Some(one.to_string()),
+            about: (one != id).then(|| id.to_string()),
+            ..entry()?
+        };
+        let index = audit::append(state, write, entry, None).await?;
+        let seq = write.registry_changed(one).await?;
+        done = Some((done.map_or(index, |(first, _)| first), seq));
+    }
+    Ok(done)
 }
 
 /// Removes a subject with data key and references, with a log entry. Running servers drop the person within a second.
@@ -629,20 +642,14 @@ pub(crate) async fn remove_in(
     {
         return Err(RegistryError::Held);
     }
-    let gone = take_away(state, write, id, by).await?;
-    let mut first = None;
-    for one in &gone {
-        let entry = Entry {
-            subject: Some(one.to_string()),
-            about: (*one != id).then(|| id.to_string()),
+    let entry = || {
+        Ok(Entry {
             decision: Some("removed".to_owned()),
             ..by.sign(audit::entry("subject_removed", state.clock.now())?)
-        };
-        let index = audit::append(state, write, entry, None).await?;
-        first.get_or_insert(index);
-        write.registry_changed(*one).await?;
-    }
-    first.ok_or(RegistryError::Unknown)
+        })
+    };
+    let gone = take_away(state, write, id, by, entry).await?;
+    gone.map(|(first, _)| first).ok_or(RegistryError::Unknown)
 }
 
 /// Takes a removed person's templates out of this server's memory; others follow the registry's changes.

@@ -392,34 +392,30 @@ pub(crate) async fn of_person(
     ledger::catch_up(state).await?;
     profiles::load(state).await?;
     let held = state.profile();
-    let documents = state.store.subjects_with_documents().await?;
-    items_of(
-        state,
-        &held.profile,
-        subject,
-        &documents.into_iter().collect(),
-    )
-    .await
+    items_of(state, &held.profile, subject, &documents(state).await?).await
+}
+
+/// Of whom a document's number or a note is kept.
+async fn documents(state: &AppState) -> Result<BTreeSet<SubjectId>, StoreError> {
+    let all = state.store.subjects_with_documents().await?;
+    Ok(all.into_iter().collect())
 }
 
 /// Everything kept about everybody, by person, and how many people's records could not be opened.
-async fn all(state: &AppState) -> Result<(Vec<(SubjectId, Vec<Item>)>, usize), RegistryError> {
+async fn all(
+    state: &AppState,
+    documents: &BTreeSet<SubjectId>,
+) -> Result<(Vec<(SubjectId, Vec<Item>)>, usize), RegistryError> {
     ledger::catch_up(state).await?;
     profiles::load(state).await?;
     let held = state.profile();
-    let documents: BTreeSet<SubjectId> = state
-        .store
-        .subjects_with_documents()
-        .await?
-        .into_iter()
-        .collect();
     let (mut people, mut unreadable) = (Vec::new(), 0);
     for row in state.store.subjects().await? {
         // Whoever was merged goes with the other one.
         if ledger::merged_into(state, row.id).await.is_some() {
             continue;
         }
-        match items_of(state, &held.profile, row.id, &documents).await {
+        match items_of(state, &held.profile, row.id, documents).await {
             Ok(items) => people.push((row.id, items)),
             Err(RegistryError::Unavailable(AuditError::Store(error @ StoreError::Database(_)))) => {
                 return Err(error.into());
@@ -438,7 +434,7 @@ async fn all(state: &AppState) -> Result<(Vec<(SubjectId, Vec<Item>)>, usize), R
 /// # Errors
 /// Database, log or profile.
 pub async fn list(state: &AppState, actor: &str) -> Result<Kept, RegistryError> {
-    let (people, unreadable) = all(state).await?;
+    let (people, unreadable) = all(state, &documents(state).await?).await?;
     let pictures = pictures(state, |_| true).await?;
     let entry = Entry {
         actor: Some(actor.to_owned()),
@@ -588,7 +584,8 @@ pub async fn run(state: &AppState, actor: &str) -> Result<Run, RegistryError> {
             "the clock is behind the newest log entry; nothing is deleted until it is right again",
         ));
     }
-    let (people, unreadable) = all(state).await?;
+    let documents = documents(state).await?;
+    let (people, unreadable) = all(state, &documents).await?;
     let mut done = Run {
         unreadable,
         ..Run::default()
@@ -600,11 +597,11 @@ pub async fn run(state: &AppState, actor: &str) -> Result<Run, RegistryError> {
         if items.iter().all(|item| item.due.has_come(now))
             && let Some(first) = items.first()
         {
-            done.erased += usize::from(erase(state, subject, first, actor).await?);
+            done.erased += usize::from(erase(state, subject, first, &documents, actor).await?);
             continue;
         }
         for item in items.iter().filter(|item| item.due.has_come(now)) {
-            done.deleted += usize::from(delete(state, subject, item, actor).await?);
+            done.deleted += usize::from(delete(state, subject, item, &documents, actor).await?);
         }
     }
     let mut due = Vec::new();
@@ -669,14 +666,19 @@ fn entry_of(state: &AppState, item: &Item, kind: &str, actor: &str) -> Result<En
 
 /// What is kept about a person at this moment; nothing of somebody who was merged into another one since. The caller has the writer's
 /// seat, so a hold, an event or a merger that came after the run began counts.
-async fn still_kept(state: &AppState, id: SubjectId) -> Result<Vec<Item>, RegistryError> {
+///
+/// Who has documents is known from the run's begin: none come to somebody who is enrolled, and those that went are deleted already.
+async fn still_kept(
+    state: &AppState,
+    id: SubjectId,
+    documents: &BTreeSet<SubjectId>,
+) -> Result<Vec<Item>, RegistryError> {
     ledger::catch_up(state).await?;
     if ledger::merged_into(state, id).await.is_some() {
         return Ok(Vec::new());
     }
-    let documents = state.store.subjects_with_documents().await?;
     let held = state.profile();
-    items_of(state, &held.profile, id, &documents.into_iter().collect()).await
+    items_of(state, &held.profile, id, documents).await
 }
 
 /// Erases a person: keys, references, document and what the log has sealed; `false` when the person was gone or something may be kept.
@@ -684,27 +686,23 @@ async fn erase(
     state: &AppState,
     id: SubjectId,
     item: &Item,
+    documents: &BTreeSet<SubjectId>,
     actor: &str,
 ) -> Result<bool, RegistryError> {
     let now = state.clock.now();
     let mut write = state.store.write().await?;
-    let items = still_kept(state, id).await?;
+    let items = still_kept(state, id, documents).await?;
     if items.is_empty() || !items.iter().all(|item| item.due.has_come(now)) {
         return Ok(false);
     }
-    let gone = registry::take_away(state, &mut write, id, By::one(actor)).await?;
-    let mut last = None;
-    for one in &gone {
-        let entry = Entry {
-            subject: Some(one.to_string()),
-            about: (*one != id).then(|| id.to_string()),
+    let entry = || {
+        Ok(Entry {
             decision: Some("retention".to_owned()),
             ..entry_of(state, item, "subject_erased", actor)?
-        };
-        audit::append(state, &mut write, entry, None).await?;
-        last = Some(write.registry_changed(*one).await?);
-    }
-    let Some(seq) = last else {
+        })
+    };
+    let gone = registry::take_away(state, &mut write, id, By::one(actor), entry).await?;
+    let Some((_, seq)) = gone else {
         return Ok(false);
     };
     write.commit().await?;
@@ -721,11 +719,12 @@ async fn delete(
     state: &AppState,
     whose: SubjectId,
     item: &Item,
+    documents: &BTreeSet<SubjectId>,
     actor: &str,
 ) -> Result<bool, RegistryError> {
     let now = state.clock.now();
     let mut write = state.store.write().await?;
-    let there = still_kept(state, whose).await?;
+    let there = still_kept(state, whose, documents).await?;
     let same = |one: &&Item| {
         (one.subject, one.reference, one.kind) == (item.subject, item.reference, item.kind)
     };
